@@ -1,0 +1,1 @@
+"""Code generation: from loops to source text to callables."""

@@ -1,0 +1,43 @@
+"""Vector math: elementary functions that compiled loops take in and vectorise, and that run in plain Python too."""
+
+from graphc.codegen.vector_math.activation import log_sigmoid, sigmoid, softplus
+from graphc.codegen.vector_math.error_function import erf
+from graphc.codegen.vector_math.exponential import cosh, exp, exp2, expm1, sinh, tanh
+from graphc.codegen.vector_math.library import arccos, arccosh, arcsin, arcsinh, arctan, arctanh
+from graphc.codegen.vector_math.logarithmic import log, log1p, log2, log10
+from graphc.codegen.vector_math.power import power
+from graphc.codegen.vector_math.reduction import maximum, minimum, radd, rmax, rmin, rmul
+from graphc.codegen.vector_math.trigonometric import cos, sin, tan
+
+__all__ = [
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctanh",
+    "cos",
+    "cosh",
+    "erf",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "log_sigmoid",
+    "maximum",
+    "minimum",
+    "power",
+    "radd",
+    "rmax",
+    "rmin",
+    "rmul",
+    "sigmoid",
+    "sin",
+    "sinh",
+    "softplus",
+    "tan",
+    "tanh",
+]

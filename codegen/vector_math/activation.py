@@ -1,0 +1,28 @@
+"""Activations that are stable at both ends: sigmoid, softplus, log_sigmoid."""
+
+from graphc.codegen.vector_math.exponential import exp_of_negative
+from graphc.codegen.vector_math.logarithmic import log1p_inside
+from graphc.codegen.vector_math.lowering import Number, absolute, vectorizable, where
+
+
+@vectorizable
+def sigmoid(x: Number) -> Number:
+    """1 / (1 + exp(-x)), and e / (1 + e) with e = exp(x) for negative x: the left tail keeps its digits."""
+    e = exp_of_negative(-absolute(x))
+    return where(x < 0, e, 1.0) / (1 + e)
+
+
+@vectorizable
+def softplus(x: Number) -> Number:
+    """log(1 + exp(x)), as max(x, 0) + log1p(exp(-|x|)): a sum of positive terms."""
+    return _softplus(x)
+
+
+@vectorizable
+def log_sigmoid(x: Number) -> Number:
+    """log(sigmoid(x)) = -softplus(-x)."""
+    return -_softplus(-x)
+
+
+def _softplus(x: Number) -> Number:
+    return where(x > 0, x, 0.0) + log1p_inside(exp_of_negative(-absolute(x)))

@@ -1,0 +1,295 @@
+"""One definition of an elementary function for both its readers: NumPy scalars, and LLVM through Numba.
+
+A body is plain Python over numbers of one float type. On NumPy scalars (or arrays) it computes; on `Value`s it emits
+the same steps into the calling function. Measured on `exp`: Numba needs 125 ms to compile such a body from Python
+and 5 ms to take it in this way, and both give the same machine loop. The bodies do not branch, so loops over them
+vectorise; none relies on fused multiply-add or is hurt by one (`fastmath={"contract"}`), but no other fast-math flag
+is allowed. The types are weak as NumPy's are: a Python number takes the type of what it meets.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeAlias
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import lower_builtin, type_callable
+
+# A NumPy scalar, an array, or a Value: what a body works on.
+Number: TypeAlias = Any
+
+
+@dataclass(frozen=True)
+class Format:
+    """The layout of an IEEE 754 binary format.
+
+    `rounder` is 1.5 * 2**mantissa: adding it rounds to an integer, which then stands in the low bits of the sum.
+    """
+
+    float_type: np.dtype[Any]
+    int_type: np.dtype[Any]
+    mantissa: int
+    bias: int
+
+    @property
+    def sign_bit(self) -> int:
+        return 8 * self.float_type.itemsize - 1
+
+    @property
+    def rounder(self) -> float:
+        return 1.5 * 2.0**self.mantissa
+
+    @property
+    def rounder_bits(self) -> int:
+        return (self.mantissa + self.bias << self.mantissa) + (1 << self.mantissa - 1)
+
+    @property
+    def smallest_normal(self) -> float:
+        return 2.0 ** (1 - self.bias)
+
+
+SINGLE = Format(np.dtype(np.float32), np.dtype(np.int32), 23, 127)
+DOUBLE = Format(np.dtype(np.float64), np.dtype(np.int64), 52, 1023)
+_BOOL = np.dtype(np.bool_)
+_FORMATS = {dtype: form for form in (SINGLE, DOUBLE) for dtype in (form.float_type, form.int_type)}
+_LLVM_TYPES = {
+    _BOOL: ir.IntType(1),
+    SINGLE.int_type: ir.IntType(32),
+    DOUBLE.int_type: ir.IntType(64),
+    SINGLE.float_type: ir.FloatType(),
+    DOUBLE.float_type: ir.DoubleType(),
+}
+
+
+class Value:
+    """An LLVM value with NumPy's operators; each use emits one instruction."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, builder: ir.IRBuilder, dtype: np.dtype[Any], operand: ir.Value) -> None:
+        self.builder, self.dtype, self.operand = builder, dtype, operand
+
+    def lift(self, other: "Value | float") -> ir.Value:
+        """LLVM's operand for `other`, where a Python number takes this value's type."""
+        return other.operand if isinstance(other, Value) else ir.Constant(_LLVM_TYPES[self.dtype], other)
+
+    def _emit(self, for_float: str, for_int: str, left: "Value | float", right: "Value | float") -> "Value":
+        emit = getattr(self.builder, for_float if self.dtype.kind == "f" else for_int)
+        return Value(self.builder, self.dtype, emit(self.lift(left), self.lift(right)))
+
+    def _compare(self, sign: str, other: "Value | float") -> "Value":
+        # As in IEEE 754 every comparison with a NaN is false, but `!=` true.
+        compare = self.builder.icmp_signed
+        if self.dtype.kind == "f":
+            compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
+        return Value(self.builder, _BOOL, compare(sign, self.operand, self.lift(other)))
+
+    def __add__(self, other: "Value | float") -> "Value":
+        return self._emit("fadd", "add", self, other)
+
+    def __radd__(self, other: float) -> "Value":
+        return self._emit("fadd", "add", other, self)
+
+    def __sub__(self, other: "Value | float") -> "Value":
+        return self._emit("fsub", "sub", self, other)
+
+    def __rsub__(self, other: float) -> "Value":
+        return self._emit("fsub", "sub", other, self)
+
+    def __mul__(self, other: "Value | float") -> "Value":
+        return self._emit("fmul", "mul", self, other)
+
+    def __rmul__(self, other: float) -> "Value":
+        return self._emit("fmul", "mul", other, self)
+
+    def __truediv__(self, other: "Value | float") -> "Value":
+        return self._emit("fdiv", "", self, other)
+
+    def __rtruediv__(self, other: float) -> "Value":
+        return self._emit("fdiv", "", other, self)
+
+    def __and__(self, other: "Value | int") -> "Value":
+        return self._emit("", "and_", self, other)
+
+    def __or__(self, other: "Value | int") -> "Value":
+        return self._emit("", "or_", self, other)
+
+    def __xor__(self, other: "Value | int") -> "Value":
+        return self._emit("", "xor", self, other)
+
+    def __lshift__(self, other: int) -> "Value":
+        return self._emit("", "shl", self, other)
+
+    def __rshift__(self, other: int) -> "Value":
+        return self._emit("", "ashr", self, other)
+
+    def __neg__(self) -> "Value":
+        return Value(self.builder, self.dtype, self.builder.fneg(self.operand))
+
+    def __lt__(self, other: "Value | float") -> "Value":
+        return self._compare("<", other)
+
+    def __le__(self, other: "Value | float") -> "Value":
+        return self._compare("<=", other)
+
+    def __gt__(self, other: "Value | float") -> "Value":
+        return self._compare(">", other)
+
+    def __ge__(self, other: "Value | float") -> "Value":
+        return self._compare(">=", other)
+
+    def __eq__(self, other: object) -> "Value":  # type: ignore[override]
+        return self._compare("==", other)  # type: ignore[arg-type]
+
+    def __ne__(self, other: object) -> "Value":  # type: ignore[override]
+        return self._compare("!=", other)  # type: ignore[arg-type]
+
+
+def vectorizable(body: Callable[..., Number]) -> Callable[..., Number]:
+    """Make a function that computes on NumPy scalars and arrays, and that Numba takes into the code that calls it.
+
+    Arguments are all float32 or all float64, and so is the result.
+    """
+    arity = body.__code__.co_argcount
+
+    @wraps(body)
+    def function(*args: Number) -> Number:
+        with np.errstate(all="ignore"):  # the integer steps overflow on purpose
+            return body(*(arg if hasattr(arg, "dtype") else np.float64(arg) for arg in args))
+
+    @type_callable(function)
+    def type_of_call(context: Any) -> Callable[..., Any]:
+        @wraps(body)  # for Numba reads the parameters off the signature
+        def result(*args: Any) -> Any:
+            fits = len(set(args)) == 1 and args[0] in (types.float32, types.float64)
+            return args[0] if fits else None
+
+        return result
+
+    @lower_builtin(function, *[types.Float] * arity)
+    def lower(context: Any, builder: ir.IRBuilder, signature: Any, args: tuple[ir.Value, ...]) -> ir.Value:
+        dtype = np.dtype(signature.return_type.name)
+        return body(*(Value(builder, dtype, arg) for arg in args)).operand
+
+    return function
+
+
+def format_of(x: Number) -> Format:
+    """The format of a float, or the one that an integer holds the bits of."""
+    return _FORMATS[x.dtype]
+
+
+def bits(x: Number) -> Number:
+    """The bits of a float as a signed integer."""
+    dtype = format_of(x).int_type
+    return _cast(x, "bitcast", dtype) if isinstance(x, Value) else x.view(dtype)
+
+
+def from_bits(i: Number) -> Number:
+    """The float of which `i` holds the bits."""
+    dtype = format_of(i).float_type
+    return _cast(i, "bitcast", dtype) if isinstance(i, Value) else i.view(dtype)
+
+
+def to_float(i: Number) -> Number:
+    """The integer `i` as a float, exact for |i| < 2**(mantissa - 1); unlike conversions vectorised everywhere."""
+    form = format_of(i)
+    return from_bits(i + form.rounder_bits) - form.rounder
+
+
+def to_double(x: Number) -> Number:
+    """x as float64."""
+    return _cast(x, "fpext", DOUBLE.float_type) if isinstance(x, Value) else x.astype(DOUBLE.float_type)
+
+
+def to_single(x: Number) -> Number:
+    """The float32 nearest to x."""
+    return _cast(x, "fptrunc", SINGLE.float_type) if isinstance(x, Value) else x.astype(SINGLE.float_type)
+
+
+def low_bits(i: Number) -> Number:
+    """The lower half of the bits of an int64."""
+    return _cast(i, "trunc", SINGLE.int_type) if isinstance(i, Value) else i.astype(SINGLE.int_type)
+
+
+def where(condition: Number, yes: Number, no: Number) -> Number:
+    """`yes` where the condition holds, else `no`; both are evaluated."""
+    if not isinstance(condition, Value):
+        return np.where(condition, yes, no)[()]
+    typed = yes if isinstance(yes, Value) else no
+    choice = condition.builder.select(condition.operand, typed.lift(yes), typed.lift(no))
+    return Value(condition.builder, typed.dtype, choice)
+
+
+def absolute(x: Number) -> Number:
+    """|x|, by clearing the sign bit."""
+    return _intrinsic("llvm.fabs", x) if isinstance(x, Value) else np.abs(x)
+
+
+def copy_sign(magnitude: Number, sign: Number) -> Number:
+    """|magnitude| with the sign of `sign`."""
+    if isinstance(magnitude, Value):
+        return _intrinsic("llvm.copysign", magnitude, sign)
+    return np.copysign(magnitude, sign)
+
+
+def square_root(x: Number) -> Number:
+    """The correctly rounded square root."""
+    return _intrinsic("llvm.sqrt", x) if isinstance(x, Value) else np.sqrt(x)
+
+
+def round_down(x: Number) -> Number:
+    """The largest integer not above x."""
+    return _intrinsic("llvm.floor", x) if isinstance(x, Value) else np.floor(x)
+
+
+def add_in_any_order(x: Number, y: Number) -> Number:
+    """x + y that LLVM may regroup with its like."""
+    return _regroupable("fadd", x, y) if isinstance(x, Value) else x + y
+
+
+def multiply_in_any_order(x: Number, y: Number) -> Number:
+    """x * y that LLVM may regroup with its like."""
+    return _regroupable("fmul", x, y) if isinstance(x, Value) else x * y
+
+
+def nan_maximum(x: Number, y: Number) -> Number:
+    """The larger one; NaN wins."""
+    return _intrinsic("llvm.maximum", x, y) if isinstance(x, Value) else np.maximum(x, y)
+
+
+def nan_minimum(x: Number, y: Number) -> Number:
+    """The smaller one; NaN wins."""
+    return _intrinsic("llvm.minimum", x, y) if isinstance(x, Value) else np.minimum(x, y)
+
+
+def polynomial(x: Number, coefficients: tuple[float, ...]) -> Number:
+    """Horner's rule, the constant coefficient first."""
+    total = x * coefficients[-1] + coefficients[-2]
+    for coefficient in coefficients[-3::-1]:
+        total = total * x + coefficient
+    return total
+
+
+def llvm_type(dtype: np.dtype[Any]) -> ir.Type:
+    """LLVM's type for a dtype that a `Value` may have."""
+    return _LLVM_TYPES[dtype]
+
+
+def _cast(x: Value, how: str, dtype: np.dtype[Any]) -> Value:
+    return Value(x.builder, dtype, getattr(x.builder, how)(x.operand, _LLVM_TYPES[dtype]))
+
+
+def _intrinsic(name: str, *args: Value) -> Value:
+    x = args[0]
+    typed = _LLVM_TYPES[x.dtype]
+    signature = ir.FunctionType(typed, [typed] * len(args))
+    callee = x.builder.module.declare_intrinsic(name, [typed], signature)
+    return Value(x.builder, x.dtype, x.builder.call(callee, [arg.operand for arg in args]))
+
+
+def _regroupable(how: str, x: Value, y: Value) -> Value:
+    flags = ("reassoc", "contract")
+    return Value(x.builder, x.dtype, getattr(x.builder, how)(x.operand, y.operand, flags=flags))

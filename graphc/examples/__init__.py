@@ -1,0 +1,1 @@
+"""Planner scripts that run as they are: `python -m graphc.examples.digits`."""

@@ -1,0 +1,1 @@
+"""The languages of graphc: types, ops with their rules, the tensor graph, the loop IR, their text and their meaning."""

@@ -1,0 +1,351 @@
+"""The loop IR: buffers, loops over axes, one scalar operation a statement; kernels and library calls in order.
+
+It stands between tensors and text. A `Program` is what `lower`, `fuse` and `memory` pass on and the emitters print: a
+list of `Kernel` (becomes one function) and `Call` (a library routine) over `Buffer` objects. All of it is plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from graphc.ir.dims import Dim, Extent, extent_names, product
+from graphc.ir.types import Shape, TensorType
+
+# Where a buffer lives. input, param: the caller's, read-only but for updates; output: fresh, returned; arena: lives for
+# one call; row: scratch of one outer iteration of one kernel, reused by the next; alias: a contiguous part of another;
+# constant: an array that comes with the program.
+SPACES = ("input", "param", "output", "arena", "row", "alias", "constant")
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A C-contiguous array. `base` and `offset` (in elements) say what an alias is part of."""
+
+    name: str
+    dtype: np.dtype
+    shape: Shape
+    space: str
+    base: Buffer | None = None
+    offset: Extent = 0
+
+    @property
+    def type(self) -> TensorType:
+        """Dtype and shape."""
+        return TensorType(self.dtype, self.shape)
+
+    @property
+    def nbytes(self) -> Extent:
+        """The size in bytes."""
+        return product(self.shape) * self.dtype.itemsize
+
+    @property
+    def root(self) -> Buffer:
+        """The buffer whose memory this one is part of; itself where it is no alias."""
+        buffer = self
+        while buffer.base is not None:
+            buffer = buffer.base
+        return buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """An index: ``offset + sum(coefficient * variable)`` over loop axes and integer scalars (a gathered index)."""
+
+    terms: tuple[tuple[str, Extent], ...] = ()
+    offset: Extent = 0
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The axes and scalars it depends on."""
+        return tuple(variable for variable, _ in self.terms)
+
+    def __add__(self, other: Affine | Extent) -> Affine:
+        if not isinstance(other, Affine):
+            return Affine(self.terms, self.offset + other)
+        totals: dict[str, Any] = {}
+        for variable, coefficient in (*self.terms, *other.terms):
+            totals[variable] = totals.get(variable, 0) + coefficient
+        return Affine(tuple(item for item in totals.items() if item[1] != 0), self.offset + other.offset)
+
+    def __mul__(self, factor: Extent) -> Affine:
+        if factor == 0:
+            return Affine()
+        return Affine(
+            tuple((variable, coefficient * factor) for variable, coefficient in self.terms), self.offset * factor
+        )
+
+
+def axis(name: str) -> Affine:
+    """The index that is the variable `name` itself."""
+    return Affine(((name, 1),))
+
+
+Index: TypeAlias = "tuple[Affine, ...]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Const:
+    """A number in the source. `value` is a NumPy scalar, or a `Dim` with the dtype it is converted to."""
+
+    value: Any
+    dtype: np.dtype
+
+    @property
+    def key(self) -> tuple[str, Any]:
+        """Equal for equal bits: -0.0 and NaN are values."""
+        return (self.dtype.name, self.value if isinstance(self.value, Dim) else self.value.tobytes())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Const) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+Value: TypeAlias = "str | Const"  # the name of a scalar, or a number
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """``name = op(*args)``: one scalar operation. `op` is an elementwise op, or one of `SCALAR_OPS`."""
+
+    name: str
+    op: str
+    args: tuple[Value, ...]
+    dtype: np.dtype
+
+
+# Scalar operations beside the elementwise ops. cast: to the statement's dtype. wrap: a gathered index, counted from the
+# end where negative: wrap(k, extent).
+SCALAR_OPS = ("cast", "wrap")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexValue:
+    """``name = index``: an affine index as an integer scalar (what `arange` and padding tests read)."""
+
+    name: str
+    index: Affine
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """``name = buffer[index]``; with a mask (a boolean scalar) 0 where it is false, and then nothing is read there."""
+
+    name: str
+    buffer: Buffer
+    index: Index
+    mask: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """``buffer[index] = value``."""
+
+    buffer: Buffer
+    index: Index
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulator:
+    """``name = initial``: a scalar that `Accumulate` statements in inner loops combine into."""
+
+    name: str
+    initial: Const
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """``target = op(target, value)`` on an accumulator (a name), or on ``target[index]`` of a buffer.
+
+    `op` is one of `COMBINE`.
+    """
+
+    target: str | Buffer
+    index: Index
+    op: str
+    value: Value
+
+
+# How reductions combine: names of elementwise ops.
+COMBINE = ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or")
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """``for axis in range(extent): body``. parallel: iterations are independent; reduce: they accumulate; serial:
+    they run in order (or it does not pay to split them)."""
+
+    axis: str
+    extent: Extent
+    kind: str
+    body: tuple[Statement, ...]
+
+
+KINDS = ("parallel", "serial", "reduce")
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A line for the reader: which view the statements below compute."""
+
+    text: str
+
+
+Statement: TypeAlias = "Let | IndexValue | Load | Store | Accumulator | Accumulate | Loop | Comment"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A loop nest that becomes one function. `origin` names the views that it computes, for the reader."""
+
+    name: str
+    body: tuple[Statement, ...]
+    origin: str = ""
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        """The buffers stored to, in order (row scratch too)."""
+        found = (
+            statement.buffer if isinstance(statement, Store) else statement.target
+            for statement in walk(self.body)
+            if isinstance(statement, Store)
+            or (isinstance(statement, Accumulate) and isinstance(statement.target, Buffer))
+        )
+        return tuple(dict.fromkeys(buffer for buffer in found if isinstance(buffer, Buffer)))
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        """The buffers loaded from, in order (row scratch too)."""
+        return tuple(dict.fromkeys(statement.buffer for statement in walk(self.body) if isinstance(statement, Load)))
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The function's array arguments: those only read, then those written."""
+        writes = self.writes
+        return (*(buffer for buffer in self.reads if buffer not in writes), *writes)
+
+    @property
+    def dim_names(self) -> tuple[str, ...]:
+        """The symbolic dims that its text needs, sorted: extents, constants and index arithmetic (not shapes)."""
+        return tuple(sorted(extent_names(_extents(self.body))))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A library routine. `operands` are buffers, the written one last; `flags` its options.
+
+    ``matmul``: (a, b, out), flags transpose_a, transpose_b, accumulate; operands of one or two dims, or of more with
+    equal leading (batch) dims. ``check_index``: (index,), flags extent and text: raises where an index is out of range.
+    """
+
+    routine: str
+    operands: tuple[Buffer, ...]
+    flags: tuple[tuple[str, Any], ...] = ()
+
+    def __getitem__(self, flag: str) -> Any:
+        return dict(self.flags)[flag]
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        """The buffers stored to."""
+        return () if self.routine == "check_index" else self.operands[-1:]
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        """The buffers loaded from."""
+        return self.operands if self.routine == "check_index" or self["accumulate"] else self.operands[:-1]
+
+
+Step: TypeAlias = "Kernel | Call"
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """Where arena and row buffers live in one block of memory: offsets and size in bytes.
+
+    `lower_bound` is the largest number of bytes live at once, which no plan can beat (dims at their nominal size).
+    """
+
+    offsets: tuple[tuple[Buffer, Extent], ...]
+    size: Extent
+    lower_bound: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Kernels and calls in order. `outputs` are returned; `updated` are the params stored to; `constants` are arrays
+    that are passed beside the params; `refusals` say what was not fused, and why."""
+
+    name: str
+    dims: tuple[str, ...]
+    inputs: tuple[Buffer, ...]
+    params: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    arena: Arena | None = None
+    constants: tuple[tuple[Buffer, np.ndarray], ...] = field(default=(), compare=False)
+    refusals: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def updated(self) -> tuple[Buffer, ...]:
+        """The parameters that the program stores to, in declaration order."""
+        written = {buffer.root for step in self.steps for buffer in step.writes}
+        return tuple(buffer for buffer in self.params if buffer in written)
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Every buffer, in order of appearance: leaves first, an alias after its base."""
+        found: dict[Buffer, None] = dict.fromkeys(
+            (*self.inputs, *self.params, *(buffer for buffer, _ in self.constants))
+        )
+        for step in self.steps:
+            for buffer in (step.buffers if isinstance(step, Kernel) else step.operands):
+                chain = [buffer]
+                while (base := chain[-1].base) is not None:
+                    chain.append(base)
+                found.update(dict.fromkeys(reversed(chain)))
+        found.update(dict.fromkeys(self.outputs))
+        return tuple(found)
+
+
+def walk(body: tuple[Statement, ...]) -> Iterator[Statement]:
+    """All statements, outer before inner, in order; without recursion."""
+    stack: list[Iterator[Statement]] = [iter(body)]
+    while stack:
+        for statement in stack[-1]:
+            yield statement
+            if isinstance(statement, Loop):
+                stack.append(iter(statement.body))
+                break
+        else:
+            stack.pop()
+
+
+def _extents(body: tuple[Statement, ...]) -> Iterator[Extent]:
+    for statement in walk(body):
+        match statement:
+            case Loop(extent=size):
+                yield size
+            case Let(args=args):
+                yield from (arg.value for arg in args if isinstance(arg, Const) and isinstance(arg.value, Dim))
+            case Store(index=index, value=value) | Accumulate(index=index, value=value):
+                yield from _index_extents(index)
+                if isinstance(value, Const) and isinstance(value.value, Dim):
+                    yield value.value
+            case Load(index=index):
+                yield from _index_extents(index)
+            case IndexValue(index=index):
+                yield from _index_extents((index,))
+
+
+def _index_extents(index: Index) -> Iterator[Extent]:
+    for position in index:
+        yield position.offset
+        yield from (coefficient for _, coefficient in position.terms)

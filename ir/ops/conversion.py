@@ -1,0 +1,51 @@
+"""Ops that keep the value: conversion to another dtype, and the marks that differentiation reads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.ir.core import ANY, Derivative, Discrete, Linear, Node, Op, PiecewiseConstant, elementwise
+from graphc.ir.errors import DeclarationTypeError
+from graphc.ir.types import DTYPES, TensorType
+
+
+def _cast_infer(x: TensorType, *, dtype: np.dtype) -> TensorType:
+    if np.dtype(dtype).name not in DTYPES:
+        raise DeclarationTypeError(f"cast to {dtype}: no such dtype in graphs; there are {', '.join(DTYPES)}")
+    return x.with_dtype(dtype)
+
+
+def _cast_transpose(node: Node, ct: Node) -> tuple[Node | None]:
+    source = node.operands[0].type
+    if not (source.is_float and node.type.is_float):
+        return (None,)
+    return (ct if ct.dtype.kind == "b" else cast(ct, dtype=source.dtype),)
+
+
+cast = Op(
+    name="cast",
+    infer=_cast_infer,
+    evaluate=lambda x, dtype: x.astype(dtype),
+    derivative=Linear(_cast_transpose),
+    numpy=("astype",),
+    note="a float that its integer type cannot hold gives whatever the machine gives",
+)
+
+
+def _same(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+anchor = elementwise(
+    "anchor", _same, "{0}", Linear(lambda node, ct: (ct,)), accepts=ANY, numpy=(),
+    note="an inner view listed in wrt; no rewrite opens it",
+)  # fmt: skip
+stop_gradient = elementwise("stop_gradient", _same, "{0}", PiecewiseConstant(), accepts=ANY)
+
+
+def derivative_of(node: Node) -> Derivative:
+    """The derivative of a node: its op's, but discrete for a cast to (or from) something without one."""
+    if node.op is cast and not (node.type.is_float and node.operands[0].type.is_float):
+        return Discrete()
+    return node.op.derivative
+

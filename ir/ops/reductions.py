@@ -1,0 +1,91 @@
+"""Reductions by order: extrema, whose ties share the gradient evenly, and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.core import ANY, NUMBER, Custom, Discrete, Guard, Node, Op, full
+from graphc.ir.errors import DeclarationValueError
+from graphc.ir.ops.checks import at_least_zero, check_axis, check_dtype, show, without
+from graphc.ir.ops.comparison import equal, where
+from graphc.ir.ops.conversion import cast
+from graphc.ir.ops.layout import reduction_infer, restore, sum_
+from graphc.ir.types import Shape, TensorType
+
+
+def check_not_empty(name: str, shape: Shape, axes: tuple[int, ...]) -> None:
+    """Refuse to reduce over an axis that has no element."""
+    if any(isinstance(shape[axis], int) and shape[axis] == 0 for axis in axes):
+        raise DeclarationValueError(f"{name} over an empty axis has no value: axes {axes} of shape {show(shape)}")
+
+
+def not_empty_guards(node: Node) -> Iterator[Guard]:
+    """The guards that what `node` reduces over has an element."""
+    shape = node.operands[0].shape
+    attrs = dict(node.attrs)
+    for axis in attrs["axes"] if "axes" in attrs else (attrs["axis"],):
+        yield from at_least_zero(shape[axis] - 1, f"{node.op.name} over axis {axis} of {show(shape)}")
+
+
+# max and min ----------------------------------------------------------------------------------------------------------
+
+
+def _winners(node: Node) -> tuple[Node, Node]:
+    """Which elements reach the extremum, and how many along the axes."""
+    x, = node.operands
+    winners = equal(x, restore(node, node["axes"], x.shape))
+    return winners, sum_(cast(winners, dtype=x.dtype), axes=node["axes"])
+
+
+def _extremum_jvp(node: Node, tangents: tuple[Node]) -> Node:
+    tangent, = tangents
+    winners, count = _winners(node)
+    return sum_(where(winners, tangent, full(0, tangent.type)), axes=node["axes"]) / count
+
+
+def _extremum_vjp(node: Node, ct: Node) -> tuple[Node]:
+    x, = node.operands
+    winners, count = _winners(node)
+    return (where(winners, restore(ct / count, node["axes"], x.shape), full(0, x.type)),)
+
+
+def _extremum(name: str, function: Callable[..., Any]) -> Op:
+    check = reduction_infer(name, NUMBER)
+
+    def infer(x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
+        result: TensorType = check(x, axes=axes)
+        check_not_empty(name, x.shape, axes)
+        return result
+
+    return Op(
+        name=name, infer=infer, evaluate=lambda x, axes: function(x, axis=axes), guards=not_empty_guards,
+        derivative=Custom(_extremum_jvp, _extremum_vjp), numpy=(name, f"a{name}"),
+        note="ties share the gradient evenly; nan stays nan; an empty axis is an error",
+    )  # fmt: skip
+
+
+max_ = _extremum("max", np.max)
+min_ = _extremum("min", np.min)
+
+
+# argmax and argmin ----------------------------------------------------------------------------------------------------
+
+
+def _position(name: str, function: Callable[..., Any]) -> Op:
+    def infer(x: TensorType, *, axis: int) -> TensorType:
+        check_dtype(name, x, ANY)
+        check_axis(name, axis, x.ndim)
+        check_not_empty(name, x.shape, (axis,))
+        return TensorType(np.dtype("int64"), without(x.shape, (axis,)))
+
+    return Op(
+        name=name, infer=infer, evaluate=lambda x, axis: function(x, axis=axis), guards=not_empty_guards,
+        derivative=Discrete(), numpy=(name,), note="the first of equals; the first nan where there is one",
+    )  # fmt: skip
+
+
+argmax = _position("argmax", np.argmax)
+argmin = _position("argmin", np.argmin)

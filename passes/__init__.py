@@ -1,0 +1,1 @@
+"""The passes: graph to graph and graph to loops, in one pipeline."""

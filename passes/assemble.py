@@ -1,0 +1,471 @@
+"""Assemble: the loops of one group of stages, as one kernel.
+
+Under the outer loops stands a sequence of blocks, each a nest of inner loops. A stage goes into the first block with
+its inner extents that comes after every finished reduction it needs. A value used in its own block is a scalar, a value
+of the outer index alone is a scalar too; one that crosses blocks is recomputed where that is cheap, or kept in row
+scratch. Statements stand in the outermost loop that binds their variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from graphc.ir.dims import Extent
+from graphc.ir.loops import (
+    Accumulate,
+    Accumulator,
+    Affine,
+    Buffer,
+    Const,
+    Index,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Statement,
+    Store,
+    Value,
+    axis,
+)
+from graphc.passes.inline import cost, expand
+from graphc.passes.rows import Row
+from graphc.passes.stages import Stage, accumulator_name, as_indices, substitute_index, substitute_statement, uses
+
+# A value that crosses blocks and costs no more than this (in additions) is computed again instead of stored.
+RECOMPUTE = 4
+AXIS_NAMES = "ijklmnpqrst"
+
+
+@dataclass
+class Block:
+    """Inner loops over `extents`, and the rows whose statements stand in them."""
+
+    extents: tuple[Extent, ...]
+    rows: list[Row] = field(default_factory=list)
+
+
+def assemble(rows: Sequence[Row], rank: int, post: Sequence[Stage], needed: frozenset[Buffer]) -> Kernel:
+    """One kernel for the rows under `rank` outer loops, and the scalar stages after them.
+
+    `needed` are the buffers that others read: the rest stays inside.
+    """
+    blocks = place(rows, rank, needed)
+    producers = {row.stage.buffer: row for block in blocks for row in block.rows}
+    assembly = _Assembly(rank, needed, producers, crossing_values(blocks))
+    assembly.choose_axes(blocks, post)
+    outer_extents = tuple(size for _, size in rows[0].order[:rank])
+    for block in blocks:
+        assembly.add_block(block)
+    for row in (row for block in blocks for row in block.rows):
+        if row.reduces_outer(rank):
+            assembly.finish_outer(row)
+    for stage in post:
+        assembly.add_post(stage)
+    kind = "reduce" if any(row.reduces_outer(rank) for row in assembly.producers.values()) else "parallel"
+    body = tuple(assembly.outer)
+    for name, extent in zip(reversed(assembly.axes[:rank]), reversed(outer_extents), strict=True):
+        body = (Loop(name, extent, kind, body),)
+    last = post[-1] if post else rows[-1].stage
+    return Kernel(last.buffer.name, (*assembly.before, *body, *assembly.after), describe(blocks, rank, post))
+
+
+# placing stages in blocks -----------------------------------------------------------------------------------
+
+
+def place(rows: Sequence[Row], rank: int, needed: frozenset[Buffer]) -> list[Block]:
+    """The blocks of a group, in order."""
+    blocks: list[Block] = []
+    placed: dict[Buffer, tuple[Row, int]] = {}
+    for row in rows:
+        row, earliest = _ready(row, rank, placed, needed)
+        if row.stage.buffer.root.space == "param":  # overwritten last: every read sees the old value
+            earliest = max(earliest, len(blocks) - 1)
+        extents = tuple(size for _, size in row.order[rank:])
+        index = next((k for k in range(earliest, len(blocks)) if blocks[k].extents == extents), len(blocks))
+        if index == len(blocks):
+            blocks.append(Block(extents))
+        blocks[index].rows.append(row)
+        placed[row.stage.buffer] = (row, index)
+    return _without_dead(blocks, needed)
+
+
+def _ready(
+    row: Row, rank: int, placed: dict[Buffer, tuple[Row, int]], needed: frozenset[Buffer]
+) -> tuple[Row, int]:
+    """The first block that a row may stand in, and the row with cheap values of earlier blocks computed again."""
+    while True:
+        earliest = 0
+        again: dict[Buffer, Stage] = {}
+        for load in row.stage.loads:
+            if load.buffer not in placed:
+                continue
+            producer, index = placed[load.buffer]
+            if producer.stage.combine is None and same_inner(producer, row, load, rank):
+                earliest = max(earliest, index)
+            else:
+                earliest = max(earliest, index + 1)
+        for load in row.stage.loads:
+            producer, index = placed.get(load.buffer, (row, earliest))
+            crosses = index < earliest and producer.stage.combine is None and producer.order[rank:]
+            if crosses and load.buffer not in needed and cost(producer.stage) <= RECOMPUTE:
+                again[load.buffer] = producer.stage
+        if not again:
+            return row, earliest
+        row = replace(row, stage=expand(row.stage, again))
+
+
+def same_inner(producer: Row, reader: Row, load: Load, rank: int) -> bool:
+    """Whether a load reads what the same iteration of equal inner loops has just computed."""
+    if [size for _, size in producer.order[rank:]] != [size for _, size in reader.order[rank:]]:
+        return not producer.order[rank:]
+    places = {name: k for k, (name, _) in enumerate(producer.stage.axes)}
+    return load.mask is None and all(
+        load.index[places[theirs]] == axis(mine)
+        for theirs, mine in zip(producer.inner(rank), reader.inner(rank), strict=True)
+    )
+
+
+def _without_dead(blocks: list[Block], needed: frozenset[Buffer]) -> list[Block]:
+    """The blocks without stages that everybody recomputes."""
+    while True:
+        read = {load.buffer for block in blocks for row in block.rows for load in row.stage.loads}
+        dead = [
+            (block, row)
+            for block in blocks
+            for row in block.rows
+            if row.stage.buffer not in read and row.stage.buffer not in needed and row.stage.combine is None
+        ]
+        if not dead:
+            return [block for block in blocks if block.rows]
+        for block, row in dead:
+            block.rows.remove(row)
+
+
+def crossing_values(blocks: Sequence[Block]) -> frozenset[Buffer]:
+    """The values that a later block reads."""
+    block_of = {row.stage.buffer: k for k, block in enumerate(blocks) for row in block.rows}
+    return frozenset(
+        load.buffer
+        for k, block in enumerate(blocks)
+        for row in block.rows
+        for load in row.stage.loads
+        if block_of.get(load.buffer, k) != k
+    )
+
+
+# statements -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Assembly:
+    """The kernel under construction: statements before, inside and after the outer loops."""
+
+    rank: int
+    needed: frozenset[Buffer]
+    producers: dict[Buffer, Row]
+    crossing: frozenset[Buffer]
+    axes: list[str] = field(default_factory=list)
+    before: list[Statement] = field(default_factory=list)
+    outer: list[Statement] = field(default_factory=list)
+    after: list[Statement] = field(default_factory=list)
+    inner: list[list[Statement]] = field(default_factory=list)
+    stores: list[Statement] = field(default_factory=list)
+    values: dict[Buffer, Value] = field(default_factory=dict)  # scalars at hand
+    totals: dict[Buffer, str] = field(default_factory=dict)  # accumulators
+    scratch: dict[Buffer, Buffer] = field(default_factory=dict)
+    levels: dict[str, int] = field(default_factory=dict)  # of axes and scalars: 0 none, 1 outer, 2.. inner
+    known: list[dict[object, Value]] = field(default_factory=list)  # per level: equal statements, once
+
+    def choose_axes(self, blocks: Sequence[Block], post: Sequence[Stage]) -> None:
+        """Names for the loops that no value has."""
+        stages = [*(row.stage for block in blocks for row in block.rows), *post]
+        taken = {getattr(statement, "name", "") for stage in stages for statement in stage.body}
+        taken |= {load.buffer.name for stage in stages for load in stage.loads}
+        taken |= {stage.buffer.name for stage in stages}
+        depth = self.rank + max((len(block.extents) for block in blocks), default=0)
+        letters = [name for name in AXIS_NAMES if name not in taken]
+        letters += [f"axis{k}" for k in range(depth)]
+        self.axes = letters[:depth]
+        self.levels = {name: 1 if k < self.rank else 2 + k - self.rank for k, name in enumerate(self.axes)}
+        self.known = [{}, {}]
+
+    def variables(self, row: Row) -> dict[str, Affine]:
+        """The row's own axes in the kernel's names."""
+        return {name: axis(self.axes[k]) for k, (name, _) in enumerate(row.order)}
+
+    def add_block(self, block: Block) -> None:
+        """The statements of one block, and its loops."""
+        depth = len(block.extents)
+        self.inner = [[] for _ in range(depth)]
+        self.stores = []
+        self.known = [*self.known[:2], *({} for _ in range(depth))]
+        in_block: list[Buffer] = []
+        finishing: list[Row] = []
+        for row in block.rows:
+            value = self.add_body(row.stage, self.variables(row))
+            buffer = row.stage.buffer
+            if row.stage.combine is not None:
+                self.add_reduction(row, value, depth)
+                finishing.append(row)
+            else:
+                self.values[buffer] = value
+                self.add_store(row, value, depth)
+                if depth:
+                    in_block.append(buffer)
+        self.close_block(block)
+        for row in finishing:
+            if not row.reduces_outer(self.rank):
+                self.finish_inner(row)
+        for buffer in in_block:  # scalars of an inner loop end with it
+            if self.level(self.values[buffer]) > 1:
+                del self.values[buffer]
+
+    def close_block(self, block: Block) -> None:
+        """Wrap the block's statements in its loops."""
+        body: tuple[Statement, ...] = tuple(self.stores)
+        reduced = {
+            self.axes[k]
+            for row in block.rows
+            for k, (name, _) in enumerate(row.order)
+            if name in dict(row.stage.reduce)
+        }
+        for k in range(len(block.extents) - 1, -1, -1):
+            name = self.axes[self.rank + k]
+            kind = "reduce" if name in reduced else "serial"
+            body = (Loop(name, block.extents[k], kind, (*self.inner[k], *body)),)
+        self.outer += body
+
+    def add_body(self, stage: Stage, variables: dict[str, Affine]) -> Value:
+        """Add a stage's statements, each at its level and once; the name of its value."""
+        names: dict[str, Value] = {}
+        for statement in stage.body:
+            placed = substitute_statement(statement, variables | as_indices(names), names)
+            name: str = statement.name  # type: ignore[union-attr]  # straight-line statements have names
+            if isinstance(placed, Load) and placed.buffer in self.values:
+                names[name] = self.values[placed.buffer]
+                continue
+            if isinstance(placed, Load) and placed.buffer in self.scratch:
+                placed = self.scratch_load(placed)
+            names[name] = self.add(placed)
+        return names.get(stage.value, stage.value) if isinstance(stage.value, str) else stage.value
+
+    def add(self, statement: Statement, target: list[Statement] | None = None) -> Value:
+        """Add one statement where its variables are bound, under a free name, or find the equal one there."""
+        assert isinstance(statement, Let | Load | IndexValue)
+        level = max((self.level(name) for name in uses(statement)), default=0)
+        if level == 0 and isinstance(statement, Load) and self.is_written(statement.buffer):
+            level = 1
+        key = replace(statement, name="")
+        for depth in range(level + 1):
+            if key in self.known[depth]:
+                return self.known[depth][key]
+        name = self.new_name(statement.name, level)
+        self.known[level][key] = name
+        place = self.before if level == 0 else self.outer if level == 1 else self.inner[level - 2]
+        (place if target is None else target).append(replace(statement, name=name))
+        return name
+
+    def level(self, value: Value) -> int:
+        """In how many loops a scalar or axis changes."""
+        return self.levels.get(value, 0) if isinstance(value, str) else 0
+
+    def is_written(self, buffer: Buffer) -> bool:
+        """Whether this kernel computes what stands in a buffer's memory."""
+        return any(other.root == buffer.root for other in self.producers)
+
+    # stores, scratch, reductions ----------------------------------------------------------------------------
+
+    def add_store(self, row: Row, value: Value, depth: int) -> None:
+        """Keep a value that others need: in its own buffer, or in scratch for a later block."""
+        buffer = row.stage.buffer
+        index = tuple(substitute_index(axis(name), self.variables(row)) for name, _ in row.stage.axes)
+        if buffer in self.needed:
+            self.store_at(depth, Store(buffer, index, value))
+        elif buffer in self.crossing and self.level(value) > 1:
+            self.store_at(depth, Store(self.new_scratch(row, buffer.dtype), self.inner_index(row), value))
+
+    def store_at(self, depth: int, store: Store) -> None:
+        """A store stands in the innermost loop, after all that is computed there."""
+        (self.stores if depth else self.outer).append(store)
+
+    def kept_inner(self, row: Row) -> list[tuple[str, Extent]]:
+        """The inner axes that a row's result has."""
+        kept = dict(row.stage.axes)
+        return [(name, size) for name, size in row.order[self.rank :] if name in kept]
+
+    def new_scratch(self, row: Row, dtype: np.dtype) -> Buffer:
+        """Row scratch for a value of one outer iteration."""
+        shape = tuple(size for _, size in self.kept_inner(row))
+        scratch = Buffer(f"{row.stage.buffer.name}_row", dtype, shape, "row")
+        self.scratch[row.stage.buffer] = scratch
+        return scratch
+
+    def inner_index(self, row: Row) -> Index:
+        """The row's own inner position in its scratch."""
+        variables = self.variables(row)
+        return tuple(variables[name] for name, _ in self.kept_inner(row))
+
+    def scratch_load(self, load: Load) -> Load:
+        """A load of a value in row scratch: without the outer axes, inner ones in the order of the scratch."""
+        row = self.producers[load.buffer]
+        places = {name: k for k, (name, _) in enumerate(row.stage.axes)}
+        index = tuple(load.index[places[name]] for name, _ in self.kept_inner(row))
+        return replace(load, buffer=self.scratch[load.buffer], index=index)
+
+    def add_reduction(self, row: Row, value: Value, depth: int) -> None:
+        """Combine a value into an accumulator: a scalar, or a buffer over the axes that the result keeps."""
+        stage, across = row.stage, row.reduces_outer(self.rank)
+        assert stage.combine is not None and stage.initial is not None
+        place = self.before if across else self.outer
+        kept = list(stage.axes) if across else self.kept_inner(row)
+        target: str | Buffer
+        index: Index = ()
+        if not kept:
+            target = self.new_name(accumulator_name(stage.buffer), 0 if across else 1)
+            place.append(Accumulator(target, stage.initial))
+            self.totals[stage.buffer] = target
+        else:
+            target, index = self.accumulator_buffer(row, kept, across)
+            place += fill(target, self.free_axes(len(target.shape)), stage.initial)
+        (self.stores if depth else self.outer).append(Accumulate(target, index, stage.combine, value))
+
+    def accumulator_buffer(self, row: Row, kept: list[tuple[str, Extent]], across: bool) -> tuple[Buffer, Index]:
+        """Where a reduction that keeps axes accumulates: the result itself, or scratch of the accumulator's dtype."""
+        stage, variables = row.stage, self.variables(row)
+        assert stage.initial is not None
+        if across and stage.buffer in self.needed and stage.initial.dtype == stage.buffer.dtype:
+            return stage.buffer, tuple(variables[name] for name, _ in stage.axes)
+        if not across:
+            return self.new_scratch(row, stage.initial.dtype), self.inner_index(row)
+        shape = tuple(size for _, size in kept)
+        wide = Buffer(f"{stage.buffer.name}_sums", stage.initial.dtype, shape, "row")
+        self.scratch[stage.buffer] = wide
+        return wide, tuple(variables[name] for name, _ in kept)
+
+    def finish_inner(self, row: Row) -> None:
+        """After its block a reduction is a scalar, or row scratch; others get it where they need it."""
+        stage = row.stage
+        if stage.buffer in self.totals:
+            value = self.finished(stage, self.outer)
+            if stage.buffer in self.needed:
+                variables = self.variables(row)
+                self.outer.append(Store(stage.buffer, tuple(variables[name] for name, _ in stage.axes), value))
+            return
+        sums = self.scratch[stage.buffer]
+        kept = [name for name, _ in self.kept_inner(row)]
+        axes = dict(zip(kept, self.free_axes(len(kept)), strict=True))
+        if stage.buffer in self.needed:
+            variables = self.variables(row) | {name: axis(new) for name, new in axes.items()}
+            index = tuple(variables[name] for name, _ in stage.axes)
+            self.outer += convert(sums, stage.buffer, list(axes.values()), index)
+            del self.scratch[stage.buffer]
+        elif sums.dtype != stage.buffer.dtype:
+            result = replace(sums, name=f"{sums.name}_result", dtype=stage.buffer.dtype)
+            self.outer += convert(sums, result, list(axes.values()), tuple(map(axis, axes.values())))
+            self.scratch[stage.buffer] = result
+
+    def finish_outer(self, row: Row) -> None:
+        """After the outer loops a reduction over them is complete."""
+        stage = row.stage
+        if stage.buffer in self.totals:
+            value = self.finished(stage, self.after)
+            if stage.buffer in self.needed:
+                self.after.append(Store(stage.buffer, (), value))
+        elif (sums := self.scratch.get(stage.buffer)) is not None:
+            axes = self.free_axes(len(sums.shape))
+            self.after += convert(sums, stage.buffer, axes, tuple(map(axis, axes)))
+
+    def finished(self, stage: Stage, place: list[Statement]) -> Value:
+        """The scalar that a finished accumulator holds, in the dtype of the result."""
+        total = self.totals[stage.buffer]
+        assert stage.initial is not None
+        value: Value = total
+        if stage.initial.dtype != stage.buffer.dtype:
+            value = self.add(Let(stage.buffer.name, "cast", (total,), stage.buffer.dtype), place)
+        self.values[stage.buffer] = value
+        return value
+
+    def add_post(self, stage: Stage) -> None:
+        """A scalar stage after the loops."""
+        self.known = [self.known[0], {}]
+        names: dict[str, Value] = {}
+        for statement in stage.body:
+            placed = substitute_statement(statement, as_indices(names), names)
+            name: str = statement.name  # type: ignore[union-attr]  # straight-line statements have names
+            at_hand = isinstance(placed, Load) and placed.buffer in self.values
+            names[name] = self.values[placed.buffer] if at_hand else self.add(placed, self.after)  # type: ignore[union-attr]
+        value = names.get(stage.value, stage.value) if isinstance(stage.value, str) else stage.value
+        self.values[stage.buffer] = value
+        if stage.buffer in self.needed:
+            self.after.append(Store(stage.buffer, (), value))
+
+    def new_name(self, name: str, level: int) -> str:
+        """A free name for a scalar."""
+        free, k = name, 0
+        while free in self.levels:
+            k += 1
+            free = f"{name}_{k}"
+        self.levels[free] = level
+        return free
+
+    def free_axes(self, count: int) -> list[str]:
+        """Names for loops that stand beside the group's own."""
+        return [self.new_name(f"c{k}" if count > 1 else "c", 0) for k in range(count)]
+
+
+def fill(buffer: Buffer, axes: Sequence[str], initial: Const) -> tuple[Statement, ...]:
+    """Loops that store a number everywhere."""
+    return _around(buffer, axes, (Store(buffer, tuple(map(axis, axes)), initial),))
+
+
+def convert(source: Buffer, target: Buffer, axes: Sequence[str], index: Index) -> tuple[Statement, ...]:
+    """Loops that copy accumulated values to where, and to the dtype in which, they belong."""
+    name = f"{target.name}_sum"
+    body: tuple[Statement, ...] = (Load(name, source, tuple(map(axis, axes))),)
+    value = name
+    if source.dtype != target.dtype:
+        value = f"{name}_cast"
+        body += (Let(value, "cast", (name,), target.dtype),)
+    return _around(source, axes, (*body, Store(target, index, value)))
+
+
+def _around(buffer: Buffer, axes: Sequence[str], body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    for name, extent in zip(reversed(axes), reversed(buffer.shape), strict=True):
+        body = (Loop(name, extent, "serial", body),)
+    return body
+
+
+# words ------------------------------------------------------------------------------------------------------
+
+
+def describe(blocks: Sequence[Block], rank: int, post: Sequence[Stage]) -> str:
+    """What a kernel does, in words."""
+    rows = [row for block in blocks for row in block.rows]
+    pieces: list[str] = []
+    for block in blocks:
+        over = f" over {_extents(block.extents)}" if block.extents else ""
+        for row in block.rows:
+            stage = row.stage
+            what = f"{REDUCTION_WORDS[stage.combine]} {stage.origin}" if stage.combine else stage.origin
+            pieces.append(what + over)
+    text = ", ".join(pieces)
+    if rank:
+        outer = tuple(size for _, size in rows[0].order[:rank])
+        text = f"for each of {_extents(outer)}: {text}"
+    if post:
+        text += f"; then {', '.join(stage.origin for stage in post)}"
+    return text
+
+
+def _extents(extents: tuple[Extent, ...]) -> str:
+    return " x ".join(map(str, extents))
+
+
+REDUCTION_WORDS = {
+    "add": "the sum", "multiply": "the product", "maximum": "the maximum", "minimum": "the minimum",
+    "logical_or": "any of", "logical_and": "all of",
+}  # fmt: skip

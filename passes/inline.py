@@ -1,0 +1,227 @@
+"""Inline: elementwise and layout stages dissolve into the stages that read them.
+
+A stage is inlined where that costs nothing (it only moves data, or is a few cheap operations) or where exactly one
+reader computes each element once. The decision is made for all stages first; bodies are then put together once per
+remaining stage, without recursion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from graphc.ir import ops
+from graphc.ir.loops import Affine, Buffer, Const, IndexValue, Let, Load, Statement, Value
+from graphc.passes.stages import Stage, as_indices, substitute_statement, uses
+
+BOOL = np.dtype("bool")
+
+# Above this many statements a kernel is split: Numba's compile time is about 9 ms a statement.
+STATEMENT_LIMIT = 150
+# A stage this cheap (in units of one addition) is recomputed by every reader rather than stored.
+CHEAP = 2
+
+
+def cost(stage: Stage) -> int:
+    """The arithmetic of one element, in units of an addition: calls count 10, divisions 4."""
+    total = 0
+    for statement in stage.body:
+        if isinstance(statement, Let):
+            op = ops.OPS.get(statement.op)
+            text = op.scalar if op and op.scalar else ""
+            total += 10 if "(" in text else 4 if "/" in text else 1
+    return total
+
+
+@dataclass
+class Inliner:
+    """Decides which stages dissolve (`inlined`), and puts the bodies of the others together (`expanded`).
+
+    `pinned` buffers must exist: outputs, operands of calls, bases of aliases, memory written more than once.
+    """
+
+    stages: Sequence[Stage]
+    pinned: frozenset[Buffer]
+    refusals: list[str]
+    inlined: dict[Buffer, Stage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        reasons = self._reasons()
+        size: dict[Buffer, int] = {}
+        for stage in self.stages:
+            reason = reasons[stage.buffer]
+            weight = len(stage.body)
+            weight += sum(size[load.buffer] for load in stage.loads if load.buffer in self.inlined)
+            size[stage.buffer] = weight
+            if reason is None and weight > STATEMENT_LIMIT // 2 and cost(stage):
+                reason = f"{weight} statements with what it reads, more than half of the limit of {STATEMENT_LIMIT}"
+            if reason is None:
+                self.inlined[stage.buffer] = stage
+            elif reason:
+                self.refusals.append(f"{stage.buffer.name}: not inlined: {reason}")
+
+    def _reasons(self) -> dict[Buffer, str | None]:
+        """Why each stage is kept; "" where there was never a question, None where it dissolves.
+
+        Readers first: a value read through a broadcast that dissolves is computed as often as the broadcast repeats it.
+        """
+        sites = _load_sites(self.stages)
+        readers: dict[Buffer, frozenset[Buffer]] = {}
+        repeated: set[Buffer] = set()
+        reasons: dict[Buffer, str | None] = {}
+        for stage in reversed(self.stages):
+            buffer = stage.buffer
+            found: set[Buffer] = set()
+            for reader, load in sites.get(buffer, []):
+                dissolves = reasons[reader.buffer] is None
+                found |= readers[reader.buffer] if dissolves else {reader.buffer}
+                if not _once_per_element(reader, load) or (dissolves and reader.buffer in repeated):
+                    repeated.add(buffer)
+            readers[buffer] = frozenset(found)
+            reasons[buffer] = self._reason(stage, len(found), buffer in repeated)
+        return reasons
+
+    def _reason(self, stage: Stage, readers: int, repeated: bool) -> str | None:
+        if stage.combine is not None or stage.buffer in self.pinned or not readers:
+            return ""
+        work = cost(stage)
+        if work == 0:
+            return None
+        if repeated:
+            return "its reader would compute each element more than once"
+        if readers > 1 and (work > CHEAP or len(stage.loads) > 1):
+            return f"read by {readers} stages, and too much work to repeat"
+        return None
+
+    def expanded(self) -> Iterator[Stage]:
+        """The stages that remain, with the inlined ones in their bodies, in order."""
+        for stage in self.stages:
+            if stage.buffer not in self.inlined:
+                yield expand(stage, self.inlined)
+
+
+def _load_sites(stages: Sequence[Stage]) -> dict[Buffer, list[tuple[Stage, Load]]]:
+    sites: dict[Buffer, list[tuple[Stage, Load]]] = {}
+    for stage in stages:
+        for load in stage.loads:
+            sites.setdefault(load.buffer, []).append((stage, load))
+    return sites
+
+
+def _once_per_element(reader: Stage, load: Load) -> bool:
+    """Whether the reader's loops visit each element that this load names at most once."""
+    used = {variable for position in load.index for variable in position.variables}
+    return all(name in used or extent == 1 for name, extent in reader.extents.items())
+
+
+# putting bodies together ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Frame:
+    """One body being copied: its statements still to come, and what its variables and names have become."""
+
+    statements: Iterator[Statement]
+    variables: Mapping[str, Affine]
+    names: dict[str, Value]
+    mask: str | None
+    load: Load | None = None  # the load that this body stands for, in the frame below
+    value: Value = ""
+
+
+def expand(stage: Stage, inlined: Mapping[Buffer, Stage]) -> Stage:
+    """The stage with every load of an inlined buffer replaced by that buffer's own expression."""
+    body: list[Statement] = []
+    taken: set[str] = set()
+    seen: dict[tuple[object, ...], Value] = {}
+    positions: dict[str, Affine] = {}  # integer scalars that are loop positions: an index may use them directly
+    stack = [_Frame(iter(stage.body), {}, {}, None, value=stage.value)]
+    while True:
+        frame = stack[-1]
+        statement = next(frame.statements, None)
+        if statement is None:
+            stack.pop()
+            value = frame.names.get(frame.value, frame.value) if isinstance(frame.value, str) else frame.value
+            if frame.load is None:
+                return replace(stage, body=live(body, value), value=value)
+            load = frame.load
+            if load.mask is not None:
+                value = _append(body, taken, seen, _masked(load, value))
+            stack[-1].names[load.name] = value
+            seen[(load.buffer, load.index, load.mask)] = value
+            continue
+        # The statement's own name stays out of the substitution: it is chosen when the statement is added.
+        placed = substitute_statement(statement, {**frame.variables, **as_indices(frame.names, positions)}, frame.names)
+        if isinstance(placed, Load) and frame.mask is not None:
+            placed = replace(placed, mask=_both(body, taken, seen, placed.mask, frame.mask))
+        if isinstance(placed, Load) and placed.buffer in inlined:
+            key = (placed.buffer, placed.index, placed.mask)
+            if key in seen:
+                frame.names[statement.name] = seen[key]  # type: ignore[union-attr]  # a Load has a name
+            else:
+                producer = inlined[placed.buffer]
+                at = {name: position for (name, _), position in zip(producer.axes, placed.index, strict=True)}
+                outer = replace(placed, name=statement.name)  # type: ignore[union-attr]  # a Load has a name
+                stack.append(_Frame(iter(producer.body), at, {}, placed.mask, outer, producer.value))
+            continue
+        name = _append(body, taken, seen, placed)
+        if isinstance(placed, IndexValue) and isinstance(name, str):
+            positions[name] = placed.index
+        frame.names[statement.name] = name  # type: ignore[union-attr]  # straight-line statements have names
+
+
+def live(body: Sequence[Statement], value: Value) -> tuple[Statement, ...]:
+    """The statements that a value needs."""
+    needed = {value}
+    kept: list[Statement] = []
+    for statement in reversed(body):
+        assert isinstance(statement, Let | Load | IndexValue)
+        if statement.name in needed:
+            needed.update(uses(statement))
+            kept.append(statement)
+    return tuple(reversed(kept))
+
+
+def _append(body: list[Statement], taken: set[str], seen: dict[tuple[object, ...], Value], new: Statement) -> Value:
+    """Add a statement under a free name, or find the equal one that is there; the name of its value."""
+    assert isinstance(new, Let | Load | IndexValue)
+    key = _key(new)
+    if key in seen:
+        return seen[key]
+    name, k = new.name, 0
+    while name in taken:
+        k += 1
+        name = f"{new.name}_{k}"
+    taken.add(name)
+    body.append(replace(new, name=name))
+    seen[key] = name
+    return name
+
+
+def _key(statement: Let | Load | IndexValue) -> tuple[object, ...]:
+    match statement:
+        case Let(op=op, args=args, dtype=dtype):
+            return (op, args, dtype)
+        case Load(buffer=buffer, index=index, mask=mask):
+            return (buffer, index, mask)
+        case IndexValue(index=index, dtype=dtype):
+            return (index, dtype)
+
+
+def _masked(load: Load, value: Value) -> Let:
+    assert load.mask is not None
+    zero = Const(load.buffer.dtype.type(0), load.buffer.dtype)
+    return Let(load.name, "where", (load.mask, value, zero), load.buffer.dtype)
+
+
+def _both(
+    body: list[Statement], taken: set[str], seen: dict[tuple[object, ...], Value], inner: str | None, outer: str
+) -> str:
+    """The mask of a masked load inside a masked body."""
+    if inner is None:
+        return outer
+    both = _append(body, taken, seen, Let("inside", "logical_and", (outer, inner), BOOL))
+    assert isinstance(both, str)
+    return both

@@ -1,0 +1,158 @@
+"""Simplify: what the joint graph no longer needs after differentiation, and shorter ways to the same values.
+
+Beyond the canonical rules: the marks that only differentiation reads go, scatters without collisions become selections
+(which fuse), sums of what was spread become products. Values are equal up to the sign of zero and to rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.ir.core import Node, divide, full, rebuild, scalar_value
+from graphc.ir.dims import Extent, product
+from graphc.ir.graph import Graph
+from graphc.ir.ops import (
+    broadcast_to,
+    cast,
+    equal,
+    iota,
+    logical_and,
+    reshape,
+    sum_,
+    transpose,
+    where,
+)
+from graphc.ir.types import Shape, is_static
+from graphc.passes.canonicalize import CANONICAL
+from graphc.passes.rewrite import Rules, merge, rewrite
+
+
+@dataclass(frozen=True)
+class Simplify:
+    """Shorten the graph; nothing may be differentiated afterwards."""
+
+    name: str = "simplify"
+
+    def run(self, graph: Graph) -> Graph:
+        """An equal graph, without anchors and stopped gradients."""
+        return rewrite(graph, SIMPLE)
+
+
+def unmark(node: Node) -> Node | None:
+    """An anchor, or a stopped gradient, is its operand."""
+    return node.operands[0]
+
+
+def multiply_by_reciprocal(node: Node) -> Node | None:
+    """a * (1 / b) is a / b."""
+    for a, b in (node.operands, node.operands[::-1]):
+        if b.op is divide and scalar_value(b.operands[0]) == 1:
+            return divide(a, b.operands[1])
+    return None
+
+
+def select_within(node: Node) -> Node | None:
+    """Inside where(c, ...) a choice by c, or by what c implies, is decided, one elementwise op deep."""
+    condition, yes, no = node.operands
+    if not yes.op.is_elementwise:
+        return None
+    operands = tuple(
+        operand.operands[1] if operand.op is where and implies(condition, operand.operands[0]) else operand
+        for operand in yes.operands
+    )
+    if yes.op is where and implies(condition, yes.operands[0]):
+        return where(condition, yes.operands[1], no)
+    return None if operands == yes.operands else where(condition, rebuild(yes, operands), no)
+
+
+def implies(condition: Node, other: Node) -> bool:
+    """Whether `other` holds wherever `condition` does: it is the condition, or one of two that it joins."""
+    return condition is other or (condition.op is logical_and and other in condition.operands)
+
+
+def sum_of_spread(node: Node) -> Node | None:
+    """The sum of a value along axes that it was spread over is the value times their extents."""
+    x, axes = node.operands[0], node["axes"]
+    number = scalar_value(x)
+    if number is not None and np.isfinite(number):
+        return full(number, node.type) * full(product(x.shape[axis] for axis in axes), node.type)
+    if x.op is not broadcast_to:
+        return None
+    source = x.operands[0]
+    added = len(x.shape) - len(source.shape)
+    aligned: Shape = (*(1,) * added, *source.shape)
+    # A symbolic extent may be 0, and 0 times inf is not the sum of nothing.
+    spread = [axis for axis in axes if aligned[axis] == 1 and is_static((x.shape[axis],)) and x.shape[axis] != 0]
+    if not spread:
+        return None
+    count: Extent = product(x.shape[axis] for axis in spread)
+    left = tuple(1 if axis in spread else extent for axis, extent in enumerate(x.shape))
+    rest = tuple(axis for axis in axes if axis not in spread)
+    total = sum_(broadcast_to(source, shape=left), axes=rest)
+    return reshape(total, shape=node.shape) * full(count, node.type)
+
+
+def gather_of_iota(node: Node) -> Node | None:
+    """The position at a position is that position; indices are in range."""
+    positions, *indices = node.operands
+    if positions.op is not iota or len(positions.shape) != 1:
+        return None
+    return cast(indices[0], dtype=node.dtype)
+
+
+def scatter_of_rows(node: Node) -> Node | None:
+    """A scatter into zeros that meets each row once is a selection: where(position == index, updates, 0).
+
+    All indices but one must be the positions along an axis of their own, of its full extent, as in the adjoint of
+    ``x[arange(N), labels]``. A selection is elementwise and fuses.
+    """
+    base, updates, *indices = node.operands
+    axes: tuple[int, ...] = node["axes"]
+    if scalar_value(base) != 0:
+        return None
+    block = indices[0].shape
+    home: dict[int, int] = {}  # axis of the index block -> axis of the base whose positions it runs over
+    free: list[int] = []
+    for k, (index, axis) in enumerate(zip(indices, axes, strict=True)):
+        if index.op is iota and index["axis"] not in home and index.shape[index["axis"]] == base.shape[axis]:
+            home[index["axis"]] = axis
+        else:
+            free.append(k)
+    if len(home) != len(block) or len(free) != 1:
+        return None
+    index, axis = indices[free[0]], axes[free[0]]
+    remaining = [k for k in range(len(base.shape)) if k not in axes]
+    from_axes = [home[k] for k in range(len(block))] + remaining
+    chosen = _lay_out(index, from_axes[: len(block)], base.shape)
+    values = _lay_out(updates, from_axes, base.shape)
+    here = equal(iota(shape=base.shape, axis=axis, dtype=index.dtype), chosen)
+    return where(here, values, full(0, node.type))
+
+
+def _lay_out(x: Node, axes: list[int], shape: Shape) -> Node:
+    """Spread x over a shape; its axis k lies along ``axes[k]``."""
+    order = tuple(sorted(range(len(axes)), key=axes.__getitem__))
+    kept = tuple(extent if axis in axes else 1 for axis, extent in enumerate(shape))
+    return broadcast_to(reshape(transpose(x, axes=order), shape=kept), shape=shape)
+
+
+def constant_iota(node: Node) -> Node | None:
+    """The positions along an axis of extent 1 are 0."""
+    return full(0, node.type) if node.shape[node["axis"]] == 1 else None
+
+
+SIMPLE: Rules = merge(
+    {
+        "anchor": (unmark,),
+        "stop_gradient": (unmark,),
+        "multiply": (multiply_by_reciprocal,),
+        "where": (select_within,),
+        "sum": (sum_of_spread,),
+        "gather": (gather_of_iota,),
+        "scatter_add": (scatter_of_rows,),
+        "iota": (constant_iota,),
+    },
+    CANONICAL,
+)

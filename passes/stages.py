@@ -1,0 +1,191 @@
+"""A stage: one value as a loop nest in normal form, ``out[axes] = expression`` or a reduction over further axes.
+
+`lower` makes one kernel per stage; `fuse` reads the stages back out of the kernels, inlines and groups them. The two
+functions `stage_kernel` and `kernel_stage` are inverses of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TypeAlias
+
+from graphc.ir.dims import Dim, Extent
+from graphc.ir.loops import (
+    Accumulate,
+    Accumulator,
+    Affine,
+    Buffer,
+    Const,
+    Index,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Statement,
+    Store,
+    Value,
+    axis,
+)
+
+Axes: TypeAlias = "tuple[tuple[str, Extent], ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """``buffer[axes] = value``, where `body` (loads and scalar operations, each name set once) computes the value.
+
+    With `combine`, the value is combined over the axes of `reduce`, starting from `initial`, whose dtype is the
+    accumulator's.
+    """
+
+    buffer: Buffer
+    axes: Axes
+    body: tuple[Statement, ...]
+    value: Value
+    reduce: Axes = ()
+    combine: str | None = None
+    initial: Const | None = None
+    origin: str = ""
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """The loads of the body."""
+        return tuple(statement for statement in self.body if isinstance(statement, Load))
+
+    @property
+    def extents(self) -> dict[str, Extent]:
+        """The extent of every axis, those of `reduce` too."""
+        return dict((*self.axes, *self.reduce))
+
+
+def accumulator_name(buffer: Buffer) -> str:
+    """The name of the scalar that a reduction into `buffer` accumulates in."""
+    return f"{buffer.name}_total"
+
+
+def identity(axes: Axes) -> Index:
+    """The index that reads or writes at the axes themselves."""
+    return tuple(axis(name) for name, _ in axes)
+
+
+def stage_kernel(stage: Stage) -> Kernel:
+    """The stage by itself as a kernel: parallel loops over `axes`, and reduce loops inside."""
+    if stage.combine is None:
+        body: tuple[Statement, ...] = (*stage.body, Store(stage.buffer, identity(stage.axes), stage.value))
+    else:
+        assert stage.initial is not None
+        total = accumulator_name(stage.buffer)
+        inner: tuple[Statement, ...] = (*stage.body, Accumulate(total, (), stage.combine, stage.value))
+        for name, extent in reversed(stage.reduce):
+            inner = (Loop(name, extent, "reduce", inner),)
+        body = (
+            Accumulator(total, stage.initial),
+            *inner,
+            *finish(stage, total),
+            Store(stage.buffer, identity(stage.axes), result_name(stage, total)),
+        )
+    for name, extent in reversed(stage.axes):
+        body = (Loop(name, extent, "parallel", body),)
+    return Kernel(stage.buffer.name, body, stage.origin)
+
+
+def finish(stage: Stage, total: str) -> tuple[Statement, ...]:
+    """The statement that turns an accumulator of a wider dtype into the result."""
+    assert stage.initial is not None
+    if stage.initial.dtype == stage.buffer.dtype:
+        return ()
+    return (Let(stage.buffer.name, "cast", (total,), stage.buffer.dtype),)
+
+
+def result_name(stage: Stage, total: str) -> str:
+    """The scalar that holds a finished reduction."""
+    assert stage.initial is not None
+    return total if stage.initial.dtype == stage.buffer.dtype else stage.buffer.name
+
+
+def kernel_stage(kernel: Kernel) -> Stage | None:
+    """The stage that a kernel computes, or None where it is not in normal form (scatters)."""
+    axes, body = _peel(kernel.body, "parallel")
+    last = body[-1] if body else None
+    if not isinstance(last, Store) or last.index != identity(axes):
+        return None
+    if isinstance(body[0], Accumulator):
+        reduce, inner = _peel(body[1:2], "reduce")
+        accumulate = inner[-1]
+        assert isinstance(accumulate, Accumulate)
+        return Stage(
+            last.buffer, axes, inner[:-1], accumulate.value, reduce, accumulate.op, body[0].initial, kernel.origin
+        )
+    return Stage(last.buffer, axes, body[:-1], last.value, origin=kernel.origin)
+
+
+def _peel(body: tuple[Statement, ...], kind: str) -> tuple[Axes, tuple[Statement, ...]]:
+    """The perfect nest of loops of one kind around a body."""
+    axes: list[tuple[str, Extent]] = []
+    while len(body) == 1 and isinstance(loop := body[0], Loop) and loop.kind == kind:
+        axes.append((loop.axis, loop.extent))
+        body = loop.body
+    return tuple(axes), body
+
+
+# substitution -----------------------------------------------------------------------------------------------
+
+
+def substitute_index(index: Affine, variables: Mapping[str, Affine]) -> Affine:
+    """The index with variables replaced by indices."""
+    result = Affine((), index.offset)
+    for variable, coefficient in index.terms:
+        result = result + variables.get(variable, axis(variable)) * coefficient
+    return result
+
+
+def substitute_statement(
+    statement: Statement, variables: Mapping[str, Affine], names: Mapping[str, Value]
+) -> Statement:
+    """A straight-line statement with index variables and scalar names replaced; its own name is looked up too."""
+    match statement:
+        case Load(name=name, index=index, mask=mask):
+            return replace(
+                statement,
+                name=_renamed(name, names),
+                index=tuple(substitute_index(position, variables) for position in index),
+                mask=None if mask is None else _renamed(mask, names),
+            )
+        case IndexValue(name=name, index=position):
+            return replace(statement, name=_renamed(name, names), index=substitute_index(position, variables))
+        case Let(name=name, args=args):
+            return replace(
+                statement,
+                name=_renamed(name, names),
+                args=tuple(names.get(arg, arg) if isinstance(arg, str) else arg for arg in args),
+            )
+    raise AssertionError(f"not a straight-line statement: {statement}")
+
+
+def _renamed(name: str, names: Mapping[str, Value]) -> str:
+    new = names.get(name, name)
+    assert isinstance(new, str)
+    return new
+
+
+def as_indices(names: Mapping[str, Value], positions: Mapping[str, Affine] = MappingProxyType({})) -> dict[str, Affine]:
+    """Renamed scalars as index variables: a gathered index is a name too, a loop position (`positions`) is affine."""
+    return {
+        old: Affine((), int(new.value)) if isinstance(new, Const) else positions.get(new, axis(new))
+        for old, new in names.items()
+        if not isinstance(new, Const) or (new.dtype.kind in "iu" and not isinstance(new.value, Dim))
+    }
+
+
+def uses(statement: Let | Load | IndexValue) -> list[str]:
+    """The axes and scalars that a statement reads."""
+    match statement:
+        case Let(args=args):
+            return [arg for arg in args if isinstance(arg, str)]
+        case Load(index=index, mask=mask):
+            return [name for position in index for name in position.variables] + ([mask] if mask else [])
+        case IndexValue(index=position):
+            return list(position.variables)

@@ -1,0 +1,256 @@
+"""Sample nodes of every op, with arrays for their operands: the one table that tests of ops are generated from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.core import INPUT, Literal, Node, leaf
+from graphc.ir.dims import dim
+from graphc.ir.errors import DeclarationTypeError
+from graphc.ir.graph import Graph
+from graphc.ir.ops import OPS
+from graphc.ir.types import DTYPES, TensorType
+
+N = dim("N")
+N_SIZE = 3
+SHAPES = ((), (5,), (1,), (0,), (2, 3), (0, 4), (N, 2))
+FLOATS = ("float64", "float32")
+SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 1e-30, -1e-30, 88.0, -88.0, 1e30)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A node whose operands are leaves, and an array for each; `smooth` where it has a derivative there."""
+
+    node: Node
+    arrays: tuple[np.ndarray, ...]
+    smooth: bool = True
+
+    def __str__(self) -> str:
+        return repr(self.node)
+
+    @property
+    def feeds(self) -> dict[str, np.ndarray]:
+        return {f"x{k}": array for k, array in enumerate(self.arrays)}
+
+    @property
+    def graph(self) -> Graph:
+        names = {operand: f"x{k}" for k, operand in enumerate(self.node.operands)}
+        return Graph(self.node.op.name, self.node.operands, (), (self.node,), names=names)
+
+
+def samples(name: str) -> Iterator[Sample]:
+    """The samples of an op; the same ones every time."""
+    return SAMPLES[name](OPS[name], np.random.default_rng(sum(name.encode())))
+
+
+def sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """A shape with N bound."""
+    return tuple(extent if isinstance(extent, int) else extent.bind({"N": N_SIZE}) for extent in shape)
+
+
+def draw(rng: np.random.Generator, type: TensorType, domain: tuple[float, float] = (-3.0, 3.0)) -> np.ndarray:
+    """A random array of a type."""
+    shape, (low, high) = sizes(type.shape), domain
+    if type.dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    if type.dtype.kind == "f":
+        return rng.uniform(low, high, shape).astype(type.dtype)
+    return rng.integers(max(int(low), 0) if type.dtype.kind == "u" else int(low), int(high), shape, type.dtype, True)
+
+
+def sample(op: Any, rng: np.random.Generator, *types: TensorType, smooth: bool = True, **attrs: Any) -> Sample:
+    """A node on fresh leaves, with random arrays."""
+    node = op(*(leaf(INPUT, type) for type in types), **attrs)
+    return Sample(node, tuple(draw(rng, type, op.domain) for type in types), smooth)
+
+
+def tensor(shape: tuple[Any, ...], dtype: str = "float64") -> TensorType:
+    return TensorType(np.dtype(dtype), shape)
+
+
+def elementwise(arity: int, op: Any, rng: np.random.Generator, **attrs: Any) -> Iterator[Sample]:
+    for dtype in DTYPES:
+        for shape in SHAPES:
+            try:
+                yield sample(op, rng, *[tensor(shape, dtype)] * arity, **attrs)
+            except DeclarationTypeError:  # not for this dtype
+                break
+        else:
+            yield special(arity, op, dtype, **attrs)
+
+
+def special(arity: int, op: Any, dtype: str, **attrs: Any) -> Sample:
+    """Every combination of the special values, or of the extremes of an integer dtype."""
+    if np.dtype(dtype).kind == "f":
+        values = np.array(SPECIAL, dtype)
+    elif dtype == "bool":
+        values = np.array([False, True])
+    else:
+        info = np.iinfo(dtype)
+        values = np.array([info.min, info.min + 1, 0, 1, 2, 7, info.max - 1, info.max], dtype)
+    grids = np.meshgrid(*[values] * arity, indexing="ij")
+    node = op(*(leaf(INPUT, tensor((grids[0].size,), dtype)) for _ in grids), **attrs)
+    return Sample(node, tuple(grid.ravel() for grid in grids), smooth=False)
+
+
+def integer_power(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for n in (0, 1, 2, 3, 5):
+        yield from elementwise(1, op, rng, n=n)
+    for dtype in FLOATS:
+        for n in (-1, -2):
+            node = op(leaf(INPUT, tensor((4,), dtype)), n=n)
+            yield Sample(node, (np.array([0.5, -2.0, 3.0, -0.25], dtype),))
+
+
+def where(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for dtype in DTYPES:
+        for shape in SHAPES:
+            yield sample(op, rng, tensor(shape, "bool"), tensor(shape, dtype), tensor(shape, dtype))
+
+
+def cast(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for source in DTYPES:
+        for target in DTYPES:
+            yield sample(op, rng, tensor((2, 3), source), dtype=np.dtype(target))
+
+
+def constant(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for dtype in DTYPES:
+        for shape in SHAPES:
+            yield Sample(op(value=Literal(np.array(1, dtype)), shape=shape), ())
+        yield Sample(op(value=Literal(np.arange(6).reshape(2, 3).astype(dtype)), shape=(2, 3)), ())
+
+
+def extent(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for dtype in ("int64", "float64", "float32"):
+        # An operand is what binds N; a node without one has its dims bound by nothing.
+        yield Sample(op(dim=dim(4), dtype=np.dtype(dtype), shape=(2,)), ())
+
+
+def iota(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for dtype in ("int64", "int32", "float32", "float64"):
+        for shape, axis in (((4,), 0), ((0,), 0), ((2, 3), 0), ((2, 3), 1), ((2, 0, 3), 2)):
+            yield Sample(op(shape=shape, axis=axis, dtype=np.dtype(dtype)), ())
+
+
+AXES = (((5,), (0,)), ((2, 3), (0,)), ((2, 3), (1,)), ((2, 3, 4), (0, 2)), ((2, 3), (0, 1)), ((N, 4), (0,)), ((1, 3), (0,)))
+
+
+def reduction(op: Any, rng: np.random.Generator, empty: bool = True) -> Iterator[Sample]:
+    cases = (*AXES, ((3, 0), (0,)), ((2, 3), ()), *((((0, 3), (0,)), ((0,), (0,))) if empty else ()))
+    for dtype in DTYPES:
+        for shape, axes in cases:
+            try:
+                yield sample(op, rng, tensor(shape, dtype), axes=axes)
+            except DeclarationTypeError:
+                break
+
+
+def along_axis(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for dtype in DTYPES:
+        for shape, axis in (((5,), 0), ((2, 3), 0), ((2, 3), 1), ((N, 4), 0), ((0, 3), 1), ((2, 1), 1)):
+            try:
+                yield sample(op, rng, tensor(shape, dtype), axis=axis)
+            except DeclarationTypeError:
+                break
+
+
+def each(cases: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...], op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    """Cases of operand shapes and attributes, for a float, an integer and a bool dtype."""
+    for dtype in ("float64", "float32", "int32", "bool"):
+        for shapes, attrs in cases:
+            try:
+                yield sample(op, rng, *(tensor(shape, dtype) for shape in shapes), **attrs)
+            except DeclarationTypeError:
+                break
+
+
+def indexed(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    """Gathers and scatters: one index or two, scalar or not, duplicates and nothing."""
+    cases = (
+        ((5,), (0,), (3,)), ((5, 2), (0,), (4,)), ((2, 5), (1,), (2, 3)), ((3, 4), (0, 1), (6,)), ((3, 2, 4), (2, 0), (2,)),
+        ((4, 2), (0,), ()), ((4, 2), (0,), (0,)), ((N, 2), (0,), (4,)),
+    )  # fmt: skip
+    for dtype in ("float64", "float32", "int64"):
+        for shape, axes, index_shape in cases:
+            rest = tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
+            numbers = [tensor(shape, dtype)]
+            if op.name != "gather":
+                numbers.append(tensor((*index_shape, *rest), dtype))
+            bounds = [sizes(shape)[axis] for axis in axes]
+            types = (*numbers, *[tensor(index_shape, "int64")] * len(axes))
+            node = op(*(leaf(INPUT, type) for type in types), axes=axes)
+            indices = (rng.integers(0, bound, index_shape) for bound in bounds)
+            yield Sample(node, (*(draw(rng, type) for type in numbers), *map(np.asarray, indices)))
+
+
+def wrap_index(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for dtype in ("int64", "int8", "uint8"):
+        for shape in ((), (6,), (0,)):
+            node = op(leaf(INPUT, tensor(shape, dtype)), extent=5)
+            yield Sample(node, (rng.integers(0 if dtype == "uint8" else -5, 5, shape, dtype),))
+
+
+BROADCAST = (
+    (((3,),), {"shape": (2, 3)}), (((),), {"shape": (2, 3)}), (((2, 1),), {"shape": (2, 3)}), (((1,),), {"shape": (0,)}),
+    (((1, 3),), {"shape": (4, 2, 3)}), (((2, 3),), {"shape": (2, 3)}), (((N, 1),), {"shape": (2, N, 3)}),
+)  # fmt: skip
+TRANSPOSE = ((((2, 3),), {"axes": (1, 0)}), (((2, 3, 4),), {"axes": (1, 2, 0)}), (((N, 2),), {"axes": (1, 0)}), (((),), {"axes": ()}))
+RESHAPE = (
+    (((2, 3),), {"shape": (6,)}), (((6,),), {"shape": (3, 1, 2)}), (((),), {"shape": (1, 1)}), (((0, 3),), {"shape": (0,)}),
+    (((N, 4),), {"shape": (2 * N, 2)}), (((N, 4),), {"shape": (2, (4 * N) // 2)}), (((N, 2),), {"shape": (1, (N * 2 + 1) // 1 - 1)}),
+)  # fmt: skip
+SLICE = (
+    (((7,),), {"start": (1,), "size": (3,), "step": (2,)}), (((7,),), {"start": (6,), "size": (4,), "step": (-2,)}),
+    (((3, 4),), {"start": (1, 0), "size": (2, 3), "step": (1, 1)}), (((N, 4),), {"start": (1, 3), "size": (N - 1, 4), "step": (1, -1)}),
+    (((4,),), {"start": (2,), "size": (0,), "step": (1,)}), (((),), {"start": (), "size": (), "step": ()}),
+    (((N,),), {"start": (N - 1,), "size": (N,), "step": (-1,)}),
+)  # fmt: skip
+PAD = (
+    (((3,),), {"start": (1,), "step": (2,), "shape": (7,)}), (((3,),), {"start": (6,), "step": (-2,), "shape": (7,)}),
+    (((2, 3),), {"start": (0, 1), "step": (1, 1), "shape": (2, 5)}), (((N,),), {"start": (2,), "step": (1,), "shape": (N + 3,)}),
+    (((0,),), {"start": (0,), "step": (1,), "shape": (3,)}),
+)  # fmt: skip
+CONCATENATE = (
+    (((2,), (3,)), {"axis": 0}), (((2, 3), (2, 1), (2, 0)), {"axis": 1}), (((N, 2), (2, 2)), {"axis": 0}), (((2, 2),), {"axis": 1}),
+)  # fmt: skip
+MATMUL = (
+    (((2, 3), (3, 4)), {}), (((5, 2, 3), (5, 3, 4)), {}), (((N, 3), (3, 2)), {}), (((2, 0), (0, 3)), {}), (((0, 2), (2, 3)), {}),
+    (((1, 1), (1, 1)), {}), (((2, N), (N, 2)), {}),
+)  # fmt: skip
+
+UNARY = """negative isnan isinf isfinite logical_not invert anchor stop_gradient square sqrt reciprocal exp exp2 expm1
+log log1p log2 log10 sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh sigmoid softplus
+log_sigmoid erf relu step absolute sign floor ceil rint trunc""".split()
+BINARY = """add subtract multiply divide equal not_equal less less_equal greater greater_equal logical_and logical_or
+logical_xor bitwise_and bitwise_or bitwise_xor left_shift right_shift power hypot logaddexp arctan2 maximum minimum
+floor_divide remainder""".split()
+
+SAMPLES: dict[str, Callable[[Any, np.random.Generator], Iterator[Sample]]] = {
+    **dict.fromkeys(UNARY, partial(elementwise, 1)),
+    **dict.fromkeys(BINARY, partial(elementwise, 2)),
+    **dict.fromkeys(("sum", "any", "all", "norm"), reduction),
+    **dict.fromkeys(("max", "min", "logsumexp"), partial(reduction, empty=False)),
+    **dict.fromkeys(("argmax", "argmin", "softmax", "log_softmax"), along_axis),
+    **dict.fromkeys(("gather", "scatter_add", "scatter_set"), indexed),
+    "integer_power": integer_power,
+    "where": where,
+    "cast": cast,
+    "constant": constant,
+    "extent": extent,
+    "iota": iota,
+    "wrap_index": wrap_index,
+    "broadcast_to": partial(each, BROADCAST),
+    "transpose": partial(each, TRANSPOSE),
+    "reshape": partial(each, RESHAPE),
+    "slice": partial(each, SLICE),
+    "pad": partial(each, PAD),
+    "concatenate": partial(each, CONCATENATE),
+    "matmul": partial(each, MATMUL),
+}
