@@ -32,14 +32,18 @@ _NATURAL = frozenset(("int64", "float64", "bool"))  # the dtypes of Python's own
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """An expression with holes: `uses` counts each, and `branches` are the holes in the arms of a conditional."""
+    """An expression with holes, ``hole_0 + hole_1``.
 
-    tree: ast.expr
+    `uses` counts each hole, `branches` are those in the arms of a conditional; `bare` is a hole by itself.
+    """
+
+    text: str
     uses: tuple[int, ...]
     branches: frozenset[int]
+    bare: bool
 
 
-def template(op: str, dtype: np.dtype, operand: np.dtype | None) -> Template:
+def template(op: str, dtype: np.dtype, operand: np.dtype) -> Template:
     """The Python expression of an op with a result of `dtype` on operands of dtype `operand`."""
     if op == "wrap":
         return _parse(_WRAP)
@@ -47,9 +51,9 @@ def template(op: str, dtype: np.dtype, operand: np.dtype | None) -> Template:
         return _parse("{0} != 0" if dtype.kind == "b" else f"{dtype.name}({{0}})")
     text = OPS[op].scalar
     assert text is not None, f"{op} is no scalar operation"
-    if operand is not None and operand.kind in "iu":
+    if operand.kind in "iu":
         text = _INTEGER_TEMPLATES.get(op, text)
-    elif operand is not None and operand.kind == "b":
+    elif operand.kind == "b":
         text = _BOOL_TEMPLATES.get(op, text)
     if dtype.kind in "iu" and dtype.name != "int64" and op not in _KEEPS_DTYPE and text != "{0}":
         text = f"{dtype.name}({text})"
@@ -58,7 +62,7 @@ def template(op: str, dtype: np.dtype, operand: np.dtype | None) -> Template:
 
 def fill(template: Template, args: Sequence[ast.expr]) -> ast.expr:
     """The expression with its holes filled; the template is left as it is."""
-    filled = _Fill(args).visit(ast.parse(ast.unparse(template.tree), mode="eval").body)
+    filled = _Fill(args).visit(ast.parse(template.text, mode="eval").body)
     assert isinstance(filled, ast.expr)
     return filled
 
@@ -139,24 +143,17 @@ class _Fill(ast.NodeTransformer):
 
 
 def _parse(text: str) -> Template:
-    # Holes are numbered in the order of the operands; a named one ({n}) is the attribute that comes after them.
+    # Operands are {0}, {1}, ...; a named field ({n}) is the attribute that follows them.
     fields = [field for _, field, _, _ in Formatter().parse(text) if field is not None]
-    positional = sorted({field for field in fields if field.isdigit()}, key=int)
-    order = {field: place for place, field in enumerate([*positional, *(f for f in fields if not f.isdigit())])}
-    tree = ast.parse(text.format(*(f"hole_{order[f]}" for f in positional), **_named(order)), mode="eval").body
-    uses = tuple(fields.count(field) for field in order)
-    branches = frozenset(
-        hole
-        for choice in ast.walk(tree)
-        if isinstance(choice, ast.IfExp)
-        for arm in (choice.body, choice.orelse)
-        for hole in _holes(arm)
+    order = sorted(set(fields), key=lambda field: (not field.isdigit(), field))
+    holes = {field: f"hole_{place}" for place, field in enumerate(order)}
+    filled = "".join(
+        part + (holes[field] if field is not None else "") for part, field, _, _ in Formatter().parse(text)
     )
-    return Template(tree, uses, branches)
-
-
-def _named(order: Mapping[str, int]) -> dict[str, str]:
-    return {field: f"hole_{place}" for field, place in order.items() if not field.isdigit()}
+    tree = ast.parse(filled, mode="eval").body
+    arms = [arm for choice in ast.walk(tree) if isinstance(choice, ast.IfExp) for arm in (choice.body, choice.orelse)]
+    branches = frozenset(hole for arm in arms for hole in _holes(arm))
+    return Template(filled, tuple(fields.count(field) for field in order), branches, isinstance(tree, ast.Name))
 
 
 def _holes(tree: ast.expr) -> list[int]:

@@ -32,9 +32,10 @@ def elementwise(ufunc: np.ufunc, op: Op, boolean: Op | None = None) -> Callable[
 
 def loop_dtype(ufunc: np.ufunc, lifted: list[Any]) -> np.dtype[Any]:
     """The one dtype that NumPy converts the operands of `ufunc` to."""
-    given = tuple(weak_type(value) if is_weak(value) else value.dtype for value in lifted)
-    if all(is_weak(value) for value in lifted):
-        given = tuple(np.dtype(kind) for kind in given)
+    kinds = [weak_type(value) if is_weak(value) else value.dtype for value in lifted]
+    alone = all(is_weak(value) for value in lifted)
+    # A Python bool is no weaker than NumPy's, and numbers among themselves are NumPy's defaults.
+    given = tuple(np.dtype(kind) if alone or kind is bool else kind for kind in kinds)
     try:
         dtypes = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout))[: ufunc.nin]
     except TypeError:
@@ -42,7 +43,7 @@ def loop_dtype(ufunc: np.ufunc, lifted: list[Any]) -> np.dtype[Any]:
         raise DeclarationTypeError(
             f"np.{ufunc.__name__} is not defined for {names}", hint="cast it: x.astype('float64')"
         ) from None
-    # NumPy has loops for float16, and comparisons of mixed integers; graphs have neither.
+    # NumPy's loops for float16, and for comparisons of mixed integers, are not there in graphs.
     return dtype_of(np.result_type(*(np.dtype("float32") if dtype == np.float16 else dtype for dtype in dtypes)))
 
 
@@ -71,6 +72,16 @@ def truth(x: Operand) -> Node:
     """Whether elements are not zero."""
     node = as_node(x)
     return node if node.dtype == BOOL else ops.not_equal(*unify([node, 0]))
+
+
+def _ordered(ufunc: np.ufunc, op: Op) -> Callable[..., Node]:
+    """A comparison by order, which booleans take part in as 0 and 1."""
+    apply = elementwise(ufunc, op)
+    return lambda *operands: apply(*(cast(x, np.dtype("int8")) if _is_bool(x) else x for x in map(lift, operands)))
+
+
+def _is_bool(value: Operand) -> bool:
+    return isinstance(value, Node) and value.dtype == BOOL
 
 
 def _logical(op: Op) -> Callable[..., Node]:
@@ -122,57 +133,68 @@ def clip(a: Operand, a_min: Operand = None, a_max: Operand = None, *, min: Opera
     return result if high is None else minimum(result, high)
 
 
-def round(a: Operand, decimals: int = 0) -> Node:
+def float_power(base: Operand, exponent: Operand) -> Node:
+    """``base ** exponent`` in float64."""
+    base_node, exponent_node = unify([base, exponent], FLOAT)
+    return power(base_node, exponent_node if (n := _known_integer(lift(exponent))) is None else n)
+
+
+def around(a: Operand, decimals: int = 0) -> Node:
     """The nearest whole number, halves to even."""
     if decimals != 0:
         raise DeclarationValueError("views round to whole numbers", hint="write np.round(x * 100) / 100")
-    return rint(a)
+    node = as_node(a)
+    return rint(node) if node.type.is_float else node
 
 
 add = elementwise(np.add, ops.add, ops.logical_or)
 subtract = elementwise(np.subtract, ops.subtract)
 multiply = elementwise(np.multiply, ops.multiply, ops.logical_and)
 divide = elementwise(np.divide, ops.divide)
-floor_divide = elementwise(np.floor_divide, ops.floor_divide)
-remainder = elementwise(np.remainder, ops.remainder)
-negative = elementwise(np.negative, ops.negative)
-absolute = _whole(np.absolute, ops.absolute)
 maximum = elementwise(np.maximum, ops.maximum, ops.logical_or)
 minimum = elementwise(np.minimum, ops.minimum, ops.logical_and)
 square = elementwise(np.square, ops.square)
 sqrt = elementwise(np.sqrt, ops.sqrt)
+absolute = _whole(np.absolute, ops.absolute)
 rint = elementwise(np.rint, ops.rint)
 equal = elementwise(np.equal, ops.equal)
+greater = _ordered(np.greater, ops.greater)
 
-# Every ufunc that views support, and what it builds.
+# The ufuncs whose op has their name, for operands of the dtype that NumPy chooses.
+_PLAIN: tuple[np.ufunc, ...] = (
+    np.exp, np.expm1, np.exp2, np.log, np.log1p, np.log2, np.log10, np.sin, np.cos, np.tan, np.arcsin, np.arccos,
+    np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh, np.hypot, np.arctan2, np.logaddexp,
+    np.negative, np.sign, np.floor_divide, np.remainder, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift,
+    np.right_shift, np.not_equal,
+)  # fmt: skip
+
+# Every ufunc that views support but matmul, and what it builds.
 UFUNCS: dict[np.ufunc, Callable[..., Node]] = {
+    **{ufunc: elementwise(ufunc, ops.OPS[ufunc.__name__]) for ufunc in _PLAIN},
+    **{ufunc: _whole(ufunc, ops.OPS[ufunc.__name__]) for ufunc in (np.floor, np.ceil, np.trunc)},
+    **{ufunc: _ordered(ufunc, ops.OPS[ufunc.__name__]) for ufunc in (np.less, np.less_equal, np.greater_equal)},
+    **{
+        ufunc: _logical(ops.OPS[ufunc.__name__])
+        for ufunc in (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
+    },
+    **{ufunc: _classify(ops.OPS[ufunc.__name__]) for ufunc in (np.isnan, np.isinf, np.isfinite)},
     np.add: add,
     np.subtract: subtract,
     np.multiply: multiply,
     np.divide: divide,
-    np.floor_divide: floor_divide,
-    np.remainder: remainder,
-    np.negative: negative,
-    np.positive: identity,
-    np.conjugate: identity,
-    np.absolute: absolute,
-    np.fabs: elementwise(np.fabs, ops.absolute),
     np.maximum: maximum,
     np.minimum: minimum,
-    np.power: power,
-    np.float_power: lambda x, y: power(*unify([x, y, FLOAT.type(0)])[:2]),
     np.square: square,
     np.sqrt: sqrt,
-    np.reciprocal: lambda x: divide(1, x),
+    np.absolute: absolute,
+    np.fabs: elementwise(np.fabs, ops.absolute),
     np.rint: rint,
-    **{
-        ufunc: elementwise(ufunc, ops.OPS[ufunc.__name__])
-        for ufunc in (
-            np.exp, np.expm1, np.exp2, np.log, np.log1p, np.log2, np.log10, np.sin, np.cos, np.tan, np.arcsin,
-            np.arccos, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh, np.hypot, np.arctan2,
-            np.logaddexp, np.sign, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift,
-            np.equal, np.not_equal,
-        )
-    },
-    np.less: elementwise(np.less, ops.less),
-}  # fmt: skip
+    np.equal: equal,
+    np.greater: greater,
+    np.power: power,
+    np.float_power: float_power,
+    np.reciprocal: elementwise(np.reciprocal, ops.reciprocal),
+    np.positive: identity,
+    np.conjugate: identity,
+    np.invert: elementwise(np.invert, ops.invert, ops.logical_not),
+}

@@ -293,12 +293,20 @@ def _exact_quotient(left: Any, right: Dim) -> Extent | None:
 
 
 def _extremum(op: str, left: Any, right: Any, take_left: Callable[[int], bool]) -> Extent:
-    difference = left - right
-    if isinstance(difference, int):
-        chosen: Extent = left if take_left(difference) else right
+    sign = _sign(left - right)
+    if sign is not None:
+        chosen: Extent = left if take_left(sign) else right
         return chosen
     first, second = sorted((left, right), key=str)
     return Dim((((Opaque(op, first, second),), 1),))
+
+
+def _sign(difference: Extent) -> int | None:
+    """The sign of an extent where it is the same for all sizes: extents are not negative, so neither are products."""
+    coefficients = [coefficient for _, coefficient in _terms(difference)]
+    if all(coefficient >= 0 for coefficient in coefficients):
+        return int(any(coefficients))
+    return -1 if all(coefficient <= 0 for coefficient in coefficients) else None
 
 
 def _atom_key(atom: Atom) -> tuple[bool, str]:

@@ -87,7 +87,7 @@ class Inliner:
         if stage.combine is not None or stage.buffer in self.pinned or not readers:
             return ""
         work = cost(stage)
-        if work == 0:
+        if work == 0 or not stage.axes:  # a scalar is computed once, before the loops of each kernel that reads it
             return None
         if repeated:
             return "its reader would compute each element more than once"

@@ -7,7 +7,7 @@ they belong ("homes").
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -102,7 +102,7 @@ class _Lowering:
             tuple(self.buffers[node] for node in graph.inputs),
             tuple(self.buffers[node] for node in graph.params),
             outputs,
-            tuple(self.steps),
+            live_steps(self.steps),
             constants=tuple(self.constants),
         )
 
@@ -176,6 +176,18 @@ class _Lowering:
             assert number is not None
             self.stage(node, axes_of(node), [], number)
         return self.buffers[node]
+
+
+def live_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps that somebody reads, that store results, or that check (a transpose folded into a flag is dead)."""
+    read: set[Buffer] = set()
+    kept: list[Step] = []
+    for step in reversed(steps):
+        roots = [buffer.root for buffer in step.writes]
+        if not roots or any(root in read or root.space in ("output", "param") for root in roots):
+            read.update(buffer.root for buffer in step.reads)
+            kept.append(step)
+    return tuple(reversed(kept))
 
 
 Lowering: TypeAlias = "Callable[[_Lowering, Node], None]"

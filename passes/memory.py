@@ -1,7 +1,7 @@
 """Memory: where the arena and scratch buffers live, from their liveness.
 
 Buffers that are never live at once share a slot; a slot is as large as its largest buffer, the arena as large as its
-slots. Extents may be symbolic: the plan is made for a nominal size and holds for every one.
+slots. Only sizes in the same dims share, so that one of them is known to be the larger. Extents may be symbolic: the plan is made for a nominal size and holds for every one.
 """
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ def plan(program: Program) -> Arena:
     lives = lifetimes(program)
     slots: list[_Slot] = []
     for buffer, (birth, death) in sorted(lives.items(), key=lambda item: (item[1][0], -nominal(item[0].nbytes))):
-        free = [slot for slot in slots if slot.last_use < birth]
+        names = extent_names([buffer.nbytes])
+        free = [slot for slot in slots if slot.last_use < birth and extent_names([slot.size]) == names]
         slot = min(free, key=lambda slot: _growth(slot, buffer), default=None)
         if slot is None:
-            slots.append(_Slot(aligned(buffer.nbytes), death, [buffer]))
+            slots.append(_Slot(buffer.nbytes, death, [buffer]))
             continue
-        slot.size = dim_max(slot.size, aligned(buffer.nbytes))
+        slot.size = dim_max(slot.size, buffer.nbytes)
         slot.last_use = death
         slot.buffers.append(buffer)
     offsets: dict[Buffer, Extent] = {}
     size: Extent = 0
     for slot in slots:
         offsets |= dict.fromkeys(slot.buffers, size)
-        size = size + slot.size
+        size = size + aligned(slot.size)
     placed = tuple((buffer, offsets[buffer]) for buffer in lives)
     return Arena(placed, size, _lower_bound(program, lives))
 

@@ -3,7 +3,8 @@
 from graphc.codegen.vector_math.activation import log_sigmoid, sigmoid, softplus
 from graphc.codegen.vector_math.error_function import erf
 from graphc.codegen.vector_math.exponential import cosh, exp, exp2, expm1, sinh, tanh
-from graphc.codegen.vector_math.library import arccos, arccosh, arcsin, arcsinh, arctan, arctanh
+from graphc.codegen.vector_math.inverse_trigonometric import arccos, arcsin, arctan
+from graphc.codegen.vector_math.library import arccosh, arcsinh, arctanh
 from graphc.codegen.vector_math.logarithmic import log, log1p, log2, log10
 from graphc.codegen.vector_math.power import power
 from graphc.codegen.vector_math.reduction import maximum, minimum, radd, rmax, rmin, rmul

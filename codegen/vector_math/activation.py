@@ -9,7 +9,10 @@ from graphc.codegen.vector_math.lowering import Number, absolute, vectorizable, 
 def sigmoid(x: Number) -> Number:
     """1 / (1 + exp(-x)), and e / (1 + e) with e = exp(x) for negative x: the left tail keeps its digits."""
     e = exp_of_negative(-absolute(x))
-    return where(x < 0, e, 1.0) / (1 + e)
+    denominator = 1 + e
+    lost = e - (denominator - 1)
+    quotient = where(x < 0, e, 1.0) / denominator
+    return quotient - quotient * (lost * (1 - 0.5 * e))  # 1 / (1 + e), roughly: what the denominator lost is small
 
 
 @vectorizable

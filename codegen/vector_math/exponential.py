@@ -60,18 +60,46 @@ _EXP2 = {
         2.572993724936093e-11,
     ),
 }
-# Beyond these exp is 0 or infinite, expm1 is -1, tanh is 1.
-_EXP_RANGE = {SINGLE: (-104.0, 89.0), DOUBLE: (-746.0, 710.0)}
-_EXPM1_LEAST = {SINGLE: -18.0, DOUBLE: -40.0}
+# (tanh(x) / x - 1) / x**2 as a function of x**2 <= 0.3026
+_TANH = {
+    SINGLE: (-0.3333333, 0.13333113, -0.053909376, 0.021309063, -0.006609614),
+    DOUBLE: (
+        -0.3333333333333333,
+        0.13333333333332714,
+        -0.05396825396743174,
+        0.021869488493563037,
+        -0.008863234395418095,
+        0.003592110347096177,
+        -0.0014556615775702365,
+        0.0005889348072447028,
+        -0.00023463104528300406,
+        8.510707927354112e-05,
+        -2.0598556673275166e-05,
+    ),
+}
+# (sinh(x) / x - 1) / x**2 as a function of x**2 <= 1
+_SINH = {
+    SINGLE: (0.16666667, 0.008333339, 0.00019838102, 2.8062802e-06),
+    DOUBLE: (
+        0.16666666666666666,
+        0.008333333333333299,
+        0.00019841269841324198,
+        2.7557319191381816e-06,
+        2.5052117695907823e-08,
+        1.6057679623801638e-10,
+        7.746178593018827e-13,
+    ),
+}
+# Beyond these the results are 0 or infinite (exp, with some room for sinh), -1 or infinite (expm1), 1 (tanh).
+_EXP_RANGE = {SINGLE: (-104.0, 90.0), DOUBLE: (-746.0, 711.0)}
+_EXPM1_RANGE = {SINGLE: (-18.0, 89.0), DOUBLE: (-40.0, 710.0)}
 _TANH_MOST = {SINGLE: 10.0, DOUBLE: 20.0}
 
 
 @vectorizable
 def exp(x: Number) -> Number:
-    """e**x; subnormal results are rounded twice, else within 1 ULP."""
-    low, high = _EXP_RANGE[format_of(x)]
-    n, r, excess = _reduce(clip(x, low, high))
-    return scale(1 + (r + excess), n)
+    """e**x."""
+    return scale(*_exp_parts(clip(x, *_EXP_RANGE[format_of(x)])))
 
 
 @vectorizable
@@ -82,52 +110,47 @@ def exp2(x: Number) -> Number:
 
 @vectorizable
 def expm1(x: Number) -> Number:
-    """exp(x) - 1, also where x is small."""
-    return _expm1(clip(x, _EXPM1_LEAST[format_of(x)], _EXP_RANGE[format_of(x)][1]))
+    """exp(x) - 1, also where x is small: 2 (s p + (s - 1/2)) with s = 2**(n-1) and p = exp(r) - 1."""
+    form = format_of(x)
+    n, r, excess = _reduce(clip(x, *_EXPM1_RANGE[form]))
+    p = r + excess
+    s = from_bits((n + (form.bias - 1)) << form.mantissa)
+    return copy_sign(where(n == 0, p, 2 * (s * p + (s - 0.5))), x)
 
 
 @vectorizable
 def tanh(x: Number) -> Number:
-    """The hyperbolic tangent: with t = expm1(2 |x|), t / (t + 2) where x is small and 1 - 2 / (t + 2) elsewhere."""
+    """The hyperbolic tangent: a polynomial below 0.55, else 1 - 2 / (exp(2 |x|) + 1)."""
+    form = format_of(x)
     size = absolute(x)
-    size = where(size > _TANH_MOST[format_of(x)], _TANH_MOST[format_of(x)], size)
-    t = _expm1(size + size)
-    large = size > 0.55
-    quotient = where(large, 2.0, t) / (t + 2)
-    return copy_sign(where(large, 1 - quotient, quotient), x)
+    size = where(size > _TANH_MOST[form], _TANH_MOST[form], size)
+    z = size * size
+    near = size + size * (z * polynomial(z, _TANH[form]))
+    far = 1 - 2 / (scale(*_exp_parts(size + size)) + 1)
+    return copy_sign(where(size < 0.55, near, far), x)
 
 
 @vectorizable
 def sinh(x: Number) -> Number:
-    """(t + t / (t + 1)) / 2 with t = expm1 |x|; the same as t - t**2 / (2 (t + 1)) below 1; near overflow exp(|x|/2)**2 / 2."""
-    low, high = _EXP_RANGE[format_of(x)]
+    """The hyperbolic sine: a polynomial below 1, else h - 1 / (4 h) with h = exp(|x|) / 2."""
     size = absolute(x)
-    t = _expm1(where(size > high - 2, high - 2, size))
-    n, r, excess = _reduce(clip(0.5 * size, low, high))
-    half = scale(1 + (r + excess), n)
-    small = size < 1
-    quotient = where(small, t * t, t) / (t + 1)
-    both = where(small, 2 * t - quotient, t + quotient)
-    return copy_sign(where(size < high - 2, 0.5 * both, 0.5 * half * half), x)
+    z = size * size
+    near = size + size * (z * polynomial(z, _SINH[format_of(x)]))
+    half = _half_exp(size)
+    return copy_sign(where(size < 1, near, half - 0.25 / half), x)
 
 
 @vectorizable
 def cosh(x: Number) -> Number:
-    """(e + 1 / e) / 2 with e = exp |x|; near overflow exp(|x|/2)**2 / 2."""
-    low, high = _EXP_RANGE[format_of(x)]
-    size = absolute(x)
-    n, r, excess = _reduce(clip(0.5 * size, low, high))
-    half = scale(1 + (r + excess), n)
-    n, r, excess = _reduce(clip(size, low, high - 2))
-    whole = scale(1 + (r + excess), n)
-    return where(size < high - 2, 0.5 * whole + 0.5 / whole, 0.5 * half * half)
+    """The hyperbolic cosine: h + 1 / (4 h) with h = exp(|x|) / 2."""
+    half = _half_exp(absolute(x))
+    return half + 0.25 / half
 
 
 def exp_of_negative(x: Number) -> Number:
     """exp for x <= 0, without exp's upper bound."""
     low = _EXP_RANGE[format_of(x)][0]
-    n, r, excess = _reduce(where(x < low, low, x))
-    return scale(1 + (r + excess), n)
+    return scale(*_exp_parts(where(x < low, low, x)))
 
 
 def exp2_of_sum(high: Number, low: Number) -> Number:
@@ -152,20 +175,26 @@ def clip(x: Number, low: float, high: float) -> Number:
     return where(x < low, low, x)
 
 
+def _half_exp(x: Number) -> Number:
+    """exp(x) / 2 for x >= 0, which overflows where sinh and cosh do."""
+    high = _EXP_RANGE[format_of(x)][1]
+    value, n = _exp_parts(where(x > high, high, x))
+    return scale(value, n - 1)
+
+
+def _exp_parts(x: Number) -> tuple[Number, Number]:
+    """p and n of exp(x) = p 2**n."""
+    n, r, excess = _reduce(x)
+    return 1 + (r + excess), n
+
+
 def _reduce(x: Number) -> tuple[Number, Number, Number]:
-    """n, r and exp(r) - 1 - r of Cody and Waite's reduction; n is an integer."""
+    """n, r and exp(r) - 1 - r of Cody and Waite's reduction; n is an integer, and what r lost is in the last part."""
     form = format_of(x)
     first, second = LN2_PARTS[form]
     shifted = x * math.log2(math.e) + form.rounder
     n = shifted - form.rounder
-    r = (x - n * first) - n * second
-    return bits(shifted) - form.rounder_bits, r, r * r * polynomial(r, _EXP[form])
-
-
-def _expm1(x: Number) -> Number:
-    """2 (s p + (s - 1/2)) with s = 2**(n-1) and p = exp(r) - 1: no overflow before the result's own."""
-    form = format_of(x)
-    n, r, excess = _reduce(x)
-    p = r + excess
-    s = from_bits((n + (form.bias - 1)) << form.mantissa)
-    return copy_sign(where(n == 0, p, 2 * (s * p + (s - 0.5))), x)
+    exact, rest = x - n * first, n * second
+    r = exact - rest
+    lost = (exact - r) - rest
+    return bits(shifted) - form.rounder_bits, r, r * r * polynomial(r, _EXP[form]) + lost

@@ -10,33 +10,15 @@ _LANES = (2, 4, 8, 16)
 
 
 @vectorizable
-def arccos(x: Number) -> Number:
-    """The angle within [0, pi] whose cosine is x."""
-    return _library("acos", x)
-
-
-@vectorizable
 def arccosh(x: Number) -> Number:
     """The inverse hyperbolic cosine."""
     return _library("acosh", x)
 
 
 @vectorizable
-def arcsin(x: Number) -> Number:
-    """The angle within [-pi/2, pi/2] whose sine is x."""
-    return _library("asin", x)
-
-
-@vectorizable
 def arcsinh(x: Number) -> Number:
     """The inverse hyperbolic sine."""
     return _library("asinh", x)
-
-
-@vectorizable
-def arctan(x: Number) -> Number:
-    """The angle within [-pi/2, pi/2] whose tangent is x."""
-    return _library("atan", x)
 
 
 @vectorizable
@@ -65,7 +47,7 @@ def rarely(name: str, x: Number) -> Number:
     return Value(x.builder, x.dtype, x.builder.call(callee, [x.operand]))
 
 
-class _Attributes(ir.values.FunctionAttributes):
+class _Attributes(ir.values.FunctionAttributes):  # type: ignore[misc]
     """Function attributes that may be strings, of which llvmlite knows none."""
 
     def add(self, name: str) -> None:

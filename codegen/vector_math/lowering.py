@@ -217,7 +217,8 @@ def low_bits(i: Number) -> Number:
 def where(condition: Number, yes: Number, no: Number) -> Number:
     """`yes` where the condition holds, else `no`; both are evaluated."""
     if not isinstance(condition, Value):
-        return np.where(condition, yes, no)[()]
+        chosen: Number = np.where(condition, yes, no)
+        return chosen[()]
     typed = yes if isinstance(yes, Value) else no
     choice = condition.builder.select(condition.operand, typed.lift(yes), typed.lift(no))
     return Value(condition.builder, typed.dtype, choice)

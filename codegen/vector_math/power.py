@@ -14,7 +14,6 @@ from graphc.codegen.vector_math.lowering import (
     Number,
     absolute,
     bits,
-    bits,
     format_of,
     polynomial,
     round_down,

@@ -1,9 +1,9 @@
 """Sine, cosine and tangent.
 
 x = n pi/2 + r with pi/2 in parts so short that n times each is exact, the remainders summed without loss; then the
-sine and cosine of |r| <= pi/4 by polynomials, of which n's two low bits choose one and its sign. Very large angles, with
-more digits in n than this can bear, are the C library's. Coefficients:
-Chebyshev fits by `mpmath.chebyfit` at 60 digits.
+sine and cosine of |r| <= pi/4 by polynomials, of which n's two low bits choose one and its sign. Angles so large that
+n has more digits than this can bear are left to the C library. Coefficients: Chebyshev fits by `mpmath.chebyfit` at
+60 digits.
 """
 
 import math
@@ -26,7 +26,13 @@ from graphc.codegen.vector_math.lowering import (
 )
 
 # Consecutive digits of pi/2, 26 each, the last rounded; n has 27.
-_HALF_PI = (1.5707963109016418, 1.5893254712295857e-08, 6.123233601181349e-17, 3.945554081778929e-24, 8.4784276603689e-32)
+_HALF_PI = (
+    1.5707963109016418,
+    1.5893254712295857e-08,
+    6.123233601181349e-17,
+    3.945554081778929e-24,
+    8.4784276603689e-32,
+)
 # Beyond it n has more digits; neighbouring float32 lie more than a period apart.
 LARGEST_ANGLE = 2.0**27
 # (sin(r) / r - 1) / r**2 and (cos(r) - 1 + r**2 / 2) / r**4 as functions of r**2
@@ -57,23 +63,26 @@ _COS = {
 @vectorizable
 def sin(x: Number) -> Number:
     """The sine of x."""
-    n, sine, cosine = _sin_cos_of_remainder(x)
+    n, (sine, _), (cosine, _) = _sin_cos_of_remainder(x)
     return _or_library("sin", x, where(x == 0, x, _with_sign_of_bit_1(n, where((n & 1) == 0, sine, cosine))))
 
 
 @vectorizable
 def cos(x: Number) -> Number:
     """The cosine of x."""
-    n, sine, cosine = _sin_cos_of_remainder(x)
+    n, (sine, _), (cosine, _) = _sin_cos_of_remainder(x)
     return _or_library("cos", x, _with_sign_of_bit_1(n + 1, where((n & 1) == 0, cosine, sine)))
 
 
 @vectorizable
 def tan(x: Number) -> Number:
-    """The tangent of x."""
-    n, sine, cosine = _sin_cos_of_remainder(x)
+    """The tangent of x: the quotient, corrected for what sine and cosine lost to rounding."""
+    n, (sine, sine_lost), (cosine, cosine_lost) = _sin_cos_of_remainder(x)
     even = (n & 1) == 0
-    return _or_library("tan", x, where(x == 0, x, where(even, sine, -cosine) / where(even, cosine, sine)))
+    over, over_lost = where(even, sine, -cosine), where(even, sine_lost, -cosine_lost)
+    under, under_lost = where(even, cosine, sine), where(even, cosine_lost, sine_lost)
+    quotient = over / under
+    return _or_library("tan", x, where(x == 0, x, quotient + (over_lost - quotient * under_lost) / under))
 
 
 def _or_library(name: str, x: Number, y: Number) -> Number:
@@ -82,16 +91,17 @@ def _or_library(name: str, x: Number, y: Number) -> Number:
     return where(large, rarely(name, where(large, x, 0.0)), y)
 
 
-def _sin_cos_of_remainder(x: Number) -> tuple[Number, Number, Number]:
-    """n, sin(r) and cos(r) for x = n pi/2 + r; n is an integer, of which the low bits count."""
+def _sin_cos_of_remainder(x: Number) -> tuple[Number, tuple[Number, Number], tuple[Number, Number]]:
+    """n, sin(r) and cos(r) for x = n pi/2 + r, both with what rounding took; n is an integer whose low bits count."""
     form = format_of(x)
     n, r, low = _remainder(x) if form is DOUBLE else _remainder_of_single(x)
     z = r * r
     h = 0.5 * z
     w = 1 - h
-    sine = r + (z * r * polynomial(z, _SIN[form]) + low * w)
-    cosine = w + (((1 - w) - h) + (z * z * polynomial(z, _COS[form]) - r * low))
-    return n, sine, cosine
+    sine_rest = z * r * polynomial(z, _SIN[form]) + low * w
+    cosine_rest = ((1 - w) - h) + (z * z * polynomial(z, _COS[form]) - r * low)
+    sine, cosine = r + sine_rest, w + cosine_rest
+    return n, (sine, sine_rest - (sine - r)), (cosine, cosine_rest - (cosine - w))
 
 
 def _remainder(x: Number) -> tuple[Number, Number, Number]:

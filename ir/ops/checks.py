@@ -56,8 +56,13 @@ def without(shape: Shape, axes: Iterable[int]) -> Shape:
 
 def at_least_zero(extent: Extent, what: str) -> Iterator[Guard]:
     """The guard that an extent is not negative; none where that is clear. `what` wants it, says the text."""
-    if isinstance(extent, Dim):
+    if isinstance(extent, Dim) and not _is_natural(extent):
         yield Guard(extent, ">=", f"{what} wants {condition(extent)}")
+
+
+def _is_natural(extent: Dim) -> bool:
+    """Whether an extent is a sum of products of dims, none of which is ever negative."""
+    return all(factor > 0 and all(isinstance(atom, str) for atom in monomial) for monomial, factor in extent.terms)
 
 
 def condition(extent: Dim) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from graphc.ir.core import NUMBER, Node, Op, Partials, PiecewiseConstant, elementwise, full, same_type
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.ir.ops.comparison import equal, greater, less, logical_and, logical_or, where, where_zero
-from graphc.ir.ops.conversion import cast
+from graphc.ir.ops.conversion import cast, stop_gradient
 from graphc.ir.types import TensorType
 
 LN2, LN10 = math.log(2), math.log(10)
@@ -31,7 +31,11 @@ def rounded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def one_where(condition: Node, like: Node) -> Node:
-    """1 where the condition holds, else 0, in the dtype of `like`."""
+    """1 where the condition holds, else 0, in the dtype of `like`.
+
+    A slope that is such a step has slope 0 itself, which its condition says by `stop_gradient`; else it would count as
+    discrete, and second derivatives of relu as an error.
+    """
     return cast(condition, dtype=like.dtype)
 
 
@@ -190,7 +194,8 @@ erf = elementwise(
 )
 relu = elementwise(
     "relu", lambda x: np.maximum(x, 0), "relu({0})",
-    Partials((lambda y, x: one_where(greater(x, full(0, x.type)), x),)), note="slope 0 at 0; nan stays nan",
+    Partials((lambda y, x: one_where(greater(stop_gradient(x), full(0, x.type)), x),)),
+    note="slope 0 at 0; nan stays nan",
 )  # fmt: skip
 
 
@@ -212,6 +217,7 @@ sign: Op = elementwise("sign", np.sign, "sign({0})", PiecewiseConstant(), accept
 
 def _selected(above: Callable[[Node, Node], Node], a: Node, b: Node) -> Node:
     """1 where a is selected, 0 where b is, a half where they tie."""
+    a, b = stop_gradient(a), stop_gradient(b)
     return where(equal(a, b), full(0.5, a.type), one_where(above(a, b), a))
 
 

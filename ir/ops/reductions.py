@@ -11,7 +11,7 @@ from graphc.ir.core import ANY, NUMBER, Custom, Discrete, Guard, Node, Op, full
 from graphc.ir.errors import DeclarationValueError
 from graphc.ir.ops.checks import at_least_zero, check_axis, check_dtype, show, without
 from graphc.ir.ops.comparison import equal, where
-from graphc.ir.ops.conversion import cast
+from graphc.ir.ops.conversion import cast, stop_gradient
 from graphc.ir.ops.layout import reduction_infer, restore, sum_
 from graphc.ir.types import Shape, TensorType
 
@@ -34,9 +34,9 @@ def not_empty_guards(node: Node) -> Iterator[Guard]:
 
 
 def _winners(node: Node) -> tuple[Node, Node]:
-    """Which elements reach the extremum, and how many along the axes."""
+    """Which elements reach the extremum, and how many along the axes: constants to a second derivative."""
     x, = node.operands
-    winners = equal(x, restore(node, node["axes"], x.shape))
+    winners = equal(stop_gradient(x), restore(stop_gradient(node), node["axes"], x.shape))
     return winners, sum_(cast(winners, dtype=x.dtype), axes=node["axes"])
 
 

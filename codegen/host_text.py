@@ -1,0 +1,174 @@
+"""A program becomes one function that calls its kernels and the library in order, in memory that it lays out itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from graphc.codegen.expressions import extent
+from graphc.codegen.kernel_text import type_alias
+from graphc.codegen.names import Namespace
+from graphc.ir.dims import Dim, Extent
+from graphc.ir.errors import CompileError
+from graphc.ir.loops import Buffer, Call, Kernel, Program, Step
+from graphc.ir.types import Shape
+
+MEMORY = "memory"
+
+
+def by_value(program: Program) -> frozenset[Buffer]:
+    """The arguments that are passed as numbers: inputs and parameters without axes, but for updated parameters."""
+    leaves = (*program.inputs, *program.params)
+    return frozenset(buffer for buffer in leaves if not buffer.shape and buffer not in program.updated)
+
+
+class HostText:
+    """The text of a program's host function.
+
+    Parameters
+    ----------
+    program
+        What to print.
+    functions
+        The name of each kernel's function, and of the dims that it takes, by the kernel's place among the steps.
+    name
+        The function's own name.
+    workspace
+        Whether the memory of the arena is an argument (the last) instead of allocated by each call.
+    taken
+        The names of the module.
+    """
+
+    def __init__(
+        self, program: Program, functions: Mapping[int, str], name: str, workspace: bool, taken: Sequence[str]
+    ) -> None:
+        self.program, self.functions, self.name, self.workspace = program, functions, name, workspace
+        names = Namespace(taken)
+        self.scalars = by_value(program)
+        self.leaves = (*program.inputs, *program.params, *(buffer for buffer, _ in program.constants))
+        self.dims = {dim: names.claim(dim) for dim in program.dims}
+        self.names = {buffer: names.claim(buffer.name) for buffer in self.leaves}
+        self.memory = names.claim(MEMORY)
+        self.offsets: dict[Buffer, Extent] = dict(program.arena.offsets) if program.arena else {}
+        self.used = tuple(buffer for buffer in program.buffers if buffer not in self.leaves)
+        self.names |= {buffer: names.claim(buffer.name) for buffer in self.used}
+        self.made = set(self.leaves)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of the arguments: inputs, parameters, constants, and the workspace."""
+        return (*(self.names[leaf] for leaf in self.leaves), *([self.memory] if self.workspace else []))
+
+    @property
+    def argument_types(self) -> tuple[str, ...]:
+        """The aliases of their Numba types."""
+        updated = self.program.updated
+        aliases = (type_alias(leaf, leaf in updated, leaf in self.scalars) for leaf in self.leaves)
+        return (*aliases, *(["u8_1d"] if self.workspace else []))
+
+    def lines(self) -> Iterator[str]:
+        """The body, line by line."""
+        yield from self._dims()
+        if self.offsets and not self.workspace:
+            assert self.program.arena is not None
+            yield f"{self.memory} = arena({self._text(self.program.arena.size)})"
+        group = ""
+        for place, step in enumerate(self.program.steps):
+            label = self._label(step)
+            if label != group:
+                yield ""
+                yield f"# {label}"
+                group = label
+            for buffer in step.buffers if isinstance(step, Kernel) else step.operands:
+                yield from self._make(buffer)
+            yield from self._kernel(place, step) if isinstance(step, Kernel) else self._call(step)
+        for buffer in self.program.outputs:
+            yield from self._make(buffer)
+        yield f"return {self._results()}"
+
+    def _dims(self) -> Iterator[str]:
+        """Bind every dim from the first argument that has it as an axis, or as ``2 * N + 1``."""
+        for dim, name in self.dims.items():
+            places = [
+                (axis, leaf, size)
+                for leaf in self.leaves
+                for axis, size in enumerate(leaf.shape)
+                if isinstance(size, Dim) and size.names == {dim} and all(len(term) <= 1 for term, _ in size.terms)
+            ]
+            if not places:
+                raise CompileError(f"no argument of {self.program.name} has the dim {dim} as an axis")
+            axis, leaf, size = next((place for place in places if str(place[2]) == dim), places[0])
+            coefficients = dict(size.terms)
+            value = f"{self.names[leaf]}.shape[{axis}]"
+            if offset := coefficients.get((), 0):
+                value = f"{value} {'-' if offset > 0 else '+'} {abs(offset)}"
+            if (factor := coefficients[(dim,)]) != 1:
+                value = f"({value}) // {factor}" if offset else f"{value} // {factor}"
+            yield f"{name} = {value}"
+
+    def _label(self, step: Step) -> str:
+        """The view that a step belongs to: inner views ``hidden_0`` belong to ``hidden``."""
+        if isinstance(step, Kernel):
+            return step.origin or step.name
+        return re.sub(r"_\d+$", "", step.operands[-1].name)
+
+    def _make(self, buffer: Buffer) -> Iterator[str]:
+        """Give a buffer its memory, before the first step that uses it; what it is part of, first."""
+        chain = [buffer]
+        while (base := chain[-1].base) is not None:
+            chain.append(base)
+        for part in reversed(chain):
+            if part not in self.made:
+                self.made.add(part)
+                yield f"{self.names[part]} = {self._memory(part)}"
+
+    def _memory(self, buffer: Buffer) -> str:
+        shape, dtype = self._shape(buffer.shape), "bool" if buffer.dtype.kind == "b" else buffer.dtype.name
+        if buffer.base is not None:
+            offset = buffer.offset * buffer.dtype.itemsize
+            return f"subarray({self.names[buffer.base]}, {self._text(offset)}, {shape}, {dtype})"
+        if buffer in self.offsets:
+            return f"subarray({self.memory}, {self._text(self.offsets[buffer])}, {shape}, {dtype})"
+        return f"empty({shape}, {dtype})"
+
+    def _kernel(self, place: int, kernel: Kernel) -> Iterator[str]:
+        arguments = (*(self.dims[dim] for dim in kernel.dim_names), *(self.names[buffer] for buffer in kernel.buffers))
+        yield f"{self.functions[place]}({', '.join(arguments)})"
+
+    def _call(self, call: Call) -> Iterator[str]:
+        if call.routine == "check_index":
+            yield f"if not index_in_range({self.names[call.operands[0]]}, {self._text(call['extent'])}):"
+            yield f"    raise IndexError({call['text']!r})"
+        elif call.routine == "matmul":
+            yield _product(call, [self.names[operand] for operand in call.operands])
+        else:
+            raise CompileError(f"no library routine {call.routine}")
+
+    def _results(self) -> str:
+        results = [f"{self.names[buffer]}{'' if buffer.shape else '[()]'}" for buffer in self.program.outputs]
+        return ", ".join(results) if results else "None"
+
+    def _shape(self, shape: Shape) -> str:
+        extents = [self._text(size) for size in shape]
+        return f"({extents[0]},)" if len(extents) == 1 else f"({', '.join(extents)})"
+
+    def _text(self, size: Extent) -> str:
+        return ast.unparse(ast.fix_missing_locations(extent(size, self.dims)))
+
+
+def _product(call: Call, names: Sequence[str]) -> str:
+    """The routine for the ranks of a product's operands."""
+    a, b, out = names
+    rank_a, rank_b = (len(operand.shape) for operand in call.operands[:2])
+    options = [f"transpose_{side}=True" for side in "ab" if call[f"transpose_{side}"]]
+    blend = ["beta=1.0"] if call["accumulate"] else []
+    if rank_a == rank_b == 1:
+        return f"{out}[()] {'+=' if blend else '='} dot({a}, {b})"
+    if rank_b == 1:
+        flags = ["transpose_a=True"] if call["transpose_a"] else []
+        return f"gemv({', '.join((a, b, out, *flags, *blend))})"
+    if rank_a == 1:
+        flags = [] if call["transpose_b"] else ["transpose_a=True"]
+        return f"gemv({', '.join((b, a, out, *flags, *blend))})"
+    return f"gemm({', '.join((a, b, out, *options, *blend))})"

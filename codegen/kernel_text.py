@@ -1,0 +1,356 @@
+"""A kernel becomes one function: loops and scalar statements as a person would write them.
+
+A scalar that one statement reads is written where it is read, as long as the line stays short and nothing it depends on
+changes in between. What cannot be seen to be non-negative is an index as `uintp(...)`: Numba counts signed indices from
+the end when they are negative, and the test for it spoils vectorised loops.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.codegen.expressions import (
+    Template,
+    affine,
+    call,
+    constant,
+    extent,
+    fill,
+    is_atom,
+    number,
+    subscript,
+    template,
+)
+from graphc.codegen.names import Namespace, Numbered
+from graphc.ir.loops import (
+    Accumulate,
+    Accumulator,
+    Affine,
+    Buffer,
+    Comment,
+    Const,
+    Index,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Statement,
+    Store,
+    Value,
+    walk,
+)
+from graphc.ir.types import DTYPES
+
+LINE = 100  # characters up to which an expression grows by what it reads
+
+# How a sum of floats runs over a scalar: in any order, so that it vectorises; the rest of the kernel stays exact.
+_ANY_ORDER = {"add": "radd", "multiply": "rmul", "maximum": "rmax", "minimum": "rmin"}
+_IN_PLACE: dict[str, ast.operator] = {
+    "add": ast.Add(), "multiply": ast.Mult(), "logical_and": ast.BitAnd(), "logical_or": ast.BitOr(),
+}  # fmt: skip
+_INT64 = np.dtype("int64")
+_BOOL = np.dtype("bool")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelText:
+    """The lines of a kernel's body, and its arguments: `dims` (names as in the IR), then `buffers`."""
+
+    arguments: tuple[str, ...]
+    lines: tuple[str, ...]
+    dims: tuple[str, ...]
+    buffers: tuple[Buffer, ...]
+
+
+def kernel_text(kernel: Kernel, scalars: Collection[Buffer]) -> KernelText:
+    """Print a kernel's body.
+
+    Parameters
+    ----------
+    kernel
+        What to print.
+    scalars
+        Buffers without axes that are passed by value.
+    """
+    return _Printer(kernel, scalars, Namespace()).text()
+
+
+def kernel_key(kernel: Kernel, scalars: Collection[Buffer]) -> tuple[object, ...]:
+    """What two kernels have in common if one function serves both: all but names and comments."""
+    text = _Printer(kernel, scalars, Numbered(), comments=False).text()
+    return text.lines, text.arguments, tuple(argument_types(text, scalars, kernel.writes))
+
+
+def argument_types(text: KernelText, scalars: Collection[Buffer], writes: Collection[Buffer]) -> list[str]:
+    """The aliases of the arguments' Numba types, dims first."""
+    buffers = [type_alias(buffer, buffer in writes, buffer in scalars) for buffer in text.buffers]
+    return ["i64"] * len(text.dims) + buffers
+
+
+def type_alias(buffer: Buffer, written: bool, scalar: bool) -> str:
+    """How a generated module names the Numba type of a buffer: ``const_f32_2d``, ``f32_1d``, ``f32``."""
+    short = DTYPES[buffer.dtype.name]
+    return short if scalar else f"{'' if written else 'const_'}{short}_{len(buffer.shape)}d"
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A scalar that is not written yet, and what it depends on."""
+
+    tree: ast.expr
+    memory: bool
+    accumulators: frozenset[str]
+
+
+class _Printer:
+    """The state of printing one kernel: names, dtypes, and the scalars that wait for their reader."""
+
+    def __init__(
+        self, kernel: Kernel, scalars: Collection[Buffer], names: Namespace, comments: bool = True
+    ) -> None:
+        self.kernel, self.scalars, self.comments = kernel, scalars, comments
+        self.dims = {dim: names.claim(dim) for dim in kernel.dim_names}
+        self.buffers = {buffer: names.claim(buffer.name) for buffer in kernel.buffers}
+        self.names: dict[str, str] = {}
+        self.dtypes: dict[str, np.dtype] = {}
+        self.axes: set[str] = set()
+        for statement in walk(kernel.body):
+            match statement:
+                case Loop(axis=name):
+                    self.axes.add(name)
+                    self._declare(name, _INT64, names)
+                case Let(name=name, dtype=dtype) | IndexValue(name=name, dtype=dtype):
+                    self._declare(name, dtype, names)
+                case Load(name=name, buffer=buffer):
+                    self._declare(name, buffer.dtype, names)
+                case Accumulator(name=name, initial=initial):
+                    self._declare(name, initial.dtype, names)
+        self.accumulators = {each.name for each in walk(kernel.body) if isinstance(each, Accumulator)}
+        self.templates: dict[tuple[str, np.dtype, np.dtype], Template] = {}
+        self.uses: Counter[str] = Counter()
+        self.lines: list[str] = []
+        self.indent = 1
+        self.pending: dict[str, _Pending] = {}
+
+    def _declare(self, name: str, dtype: np.dtype, names: Namespace) -> None:
+        if name not in self.names:
+            self.names[name] = names.claim(name, f"{name}_value")
+        self.dtypes[name] = dtype
+
+    def _reads(self, statement: Statement) -> Iterable[str]:
+        """The scalars that a statement reads, each as often as its text does."""
+        match statement:
+            case Let(args=args):
+                uses = self._template(statement).uses
+                for arg, count in zip(args, uses, strict=True):
+                    if isinstance(arg, str):
+                        yield from [arg] * count
+            case IndexValue(index=index):
+                yield from index.variables
+            case Load(index=index, mask=mask):
+                yield from _variables(index)
+                if mask is not None:
+                    yield mask
+            case Store(index=index, value=value):
+                yield from _variables(index)
+                yield from _names((value,))
+            case Accumulate(target=target, index=index, value=value):
+                yield from _variables(index) * (1 if self._in_place(statement) else 2)
+                yield from _names((target, value))
+
+    def text(self) -> KernelText:
+        """Print."""
+        self._block(self.kernel.body)
+        arguments = (*self.dims.values(), *self.buffers.values())
+        return KernelText(arguments, tuple(self.lines), tuple(self.dims), tuple(self.buffers))
+
+    # statements -------------------------------------------------------------------------------------------------------
+
+    def _block(self, body: Sequence[Statement]) -> None:
+        start, outer = len(self.lines), self.uses
+        self.uses = Counter(name for statement in walk(tuple(body)) for name in self._reads(statement))
+        for statement in body:
+            match statement:
+                case Comment(text=text):
+                    if self.comments:
+                        self._spill(self.pending)
+                        self._line(f"# {text}")
+                case Loop():
+                    self._loop(statement)
+                case Accumulator(name=name, initial=initial):
+                    self._line(f"{self.names[name]} = {_unparse(constant(initial, self.dims))}")
+                case Let() | IndexValue() | Load():
+                    self._scalar(statement)
+                case Store(buffer=buffer, index=index, value=value):
+                    self._write((*_variables(index), *_names((value,))), lambda: self._store(buffer, index, value))
+                    self._spill([name for name, pending in self.pending.items() if pending.memory])
+                case Accumulate():
+                    self._accumulate(statement)
+        self._spill(self.pending)
+        self.uses = outer
+        if all(line.lstrip().startswith("#") for line in self.lines[start:]):
+            self._line("pass")
+
+    def _loop(self, loop: Loop) -> None:
+        self._spill(self.pending)
+        self._line(f"for {self.names[loop.axis]} in range({_unparse(extent(loop.extent, self.dims))}):")
+        self.indent += 1
+        self._block(loop.body)
+        self.indent -= 1
+
+    def _scalar(self, statement: Let | IndexValue | Load) -> None:
+        """Write ``name = expression``, or keep it for the one statement that reads it."""
+        name = statement.name
+        operands = tuple(dict.fromkeys(self._reads(statement)))
+        if isinstance(statement, Let):
+            self._spill_unfit(statement)
+        taken = self._fit(operands, lambda: f"{self.names[name]} = {_unparse(self._expression(statement))}")
+        tree = self._expression(statement)
+        parts = [self.pending.pop(operand) for operand in taken]
+        memory = isinstance(statement, Load) or any(part.memory for part in parts)
+        accumulators = self.accumulators.intersection(operands).union(*(part.accumulators for part in parts))
+        self.pending[name] = _Pending(tree, memory, frozenset(accumulators))
+        if self.uses[name] != 1:
+            self._spill([name])
+
+    def _spill_unfit(self, let: Let) -> None:
+        """Keep out of an expression what would be hard to read there, and loads out of a conditional's arms.
+
+        A load in an arm happens only sometimes, and then the loop vectorises less well.
+        """
+        form = self._template(let)
+        for hole, arg in enumerate(let.args):
+            pending = self.pending.get(arg) if isinstance(arg, str) else None
+            if pending is None or form.bare:
+                continue
+            if isinstance(pending.tree, ast.IfExp) or (hole in form.branches and not is_atom(pending.tree)):
+                self._spill(_names((arg,)))
+
+    def _store(self, buffer: Buffer, index: Index, value: Value) -> str:
+        return f"{_unparse(self._element(buffer, index))} = {_unparse(self._value(value))}"
+
+    def _accumulate(self, statement: Accumulate) -> None:
+        target, value = statement.target, statement.value
+        if isinstance(target, str):
+            self._spill([name for name, pending in self.pending.items() if target in pending.accumulators])
+        self._write((*_variables(statement.index), *_names((value,))), lambda: self._accumulation(statement))
+        if isinstance(target, Buffer):
+            self._spill([name for name, pending in self.pending.items() if pending.memory])
+
+    def _accumulation(self, statement: Accumulate) -> str:
+        target, op = statement.target, statement.op
+        element: ast.expr = (
+            self._element(target, statement.index) if isinstance(target, Buffer) else ast.Name(self.names[target])
+        )
+        value, dtype = self._value(statement.value), self._dtype(target)
+        if self._in_place(statement):
+            return _unparse(ast.AugAssign(element, _IN_PLACE[op], value))
+        if dtype.kind == "f":
+            return f"{_unparse(element)} = {_unparse(call(_ANY_ORDER[op], element, value))}"
+        return f"{_unparse(element)} = {_unparse(fill(template(op, dtype, dtype), (element, value)))}"
+
+    def _in_place(self, statement: Accumulate) -> bool:
+        """Whether ``target += value`` says it: a scalar sum of floats is better off out of order."""
+        scalar, dtype = isinstance(statement.target, str), self._dtype(statement.target)
+        narrow = scalar and dtype.kind in "iu" and dtype != _INT64
+        return statement.op in _IN_PLACE and not narrow and not (scalar and dtype.kind == "f")
+
+    # expressions ------------------------------------------------------------------------------------------------------
+
+    def _fit(self, operands: Iterable[str], write: Callable[[], str]) -> list[str]:
+        """Find which pending operands fit into one line; the others get lines of their own, the longest first."""
+        taken = [name for name in self.pending if name in set(operands)]
+        while taken and self.indent * 4 + len(write()) > LINE:
+            longest = max(taken, key=lambda name: len(_unparse(self.pending[name].tree)))
+            taken.remove(longest)
+            self._spill([longest])
+        return taken
+
+    def _write(self, operands: Iterable[str], write: Callable[[], str]) -> None:
+        """Write a line with what fits of its operands."""
+        taken = self._fit(operands, write)
+        self._line(write())
+        for name in taken:
+            del self.pending[name]
+
+    def _expression(self, statement: Let | IndexValue | Load) -> ast.expr:
+        match statement:
+            case Let(args=args):
+                return fill(self._template(statement), [self._value(arg) for arg in args])
+            case IndexValue(index=index, dtype=dtype):
+                position = affine(index, self._variables(index), self.dims)
+                return position if dtype == _INT64 else call(dtype.name, position)
+            case Load(buffer=buffer, index=index, mask=mask):
+                element = self._element(buffer, index)
+                if mask is None:
+                    return element
+                return ast.IfExp(self._value(mask), element, number(buffer.dtype.type(0), buffer.dtype, self.dims))
+        raise AssertionError(statement)
+
+    def _value(self, value: Value) -> ast.expr:
+        if isinstance(value, Const):
+            return constant(value, self.dims)
+        pending = self.pending.get(value)
+        return ast.Name(self.names[value]) if pending is None else pending.tree
+
+    def _element(self, buffer: Buffer, index: Index) -> ast.expr:
+        if buffer in self.scalars:
+            return ast.Name(self.buffers[buffer])
+        return subscript(self.buffers[buffer], [self._position(position) for position in index])
+
+    def _position(self, index: Affine) -> ast.expr:
+        """An index that Numba does not test for its sign."""
+        position = affine(index, self._variables(index), self.dims)
+        constant_index = not index.terms and isinstance(index.offset, int)
+        axis_alone = index.offset == 0 and len(index.terms) == 1 and index.terms[0] == (index.variables[0], 1)
+        if constant_index or (axis_alone and index.variables[0] in self.axes):
+            return position
+        return call("uintp", position)
+
+    def _variables(self, index: Affine) -> dict[str, ast.expr]:
+        """What the variables of an index are: axes, and scalars in int64 (Numba adds int64 to uint64 as floats)."""
+        found: dict[str, ast.expr] = {}
+        for name in index.variables:
+            value = self._value(name)
+            alone = len(index.terms) == 1 and index.offset == 0
+            found[name] = value if alone or self.dtypes[name] == _INT64 else call("int64", value)
+        return found
+
+    def _template(self, let: Let) -> Template:
+        operand = self._dtype(let.args[let.op == "where"])
+        key = let.op, let.dtype, operand
+        if key not in self.templates:
+            self.templates[key] = template(*key)
+        return self.templates[key]
+
+    def _dtype(self, value: Value | Buffer) -> np.dtype:
+        return self.dtypes[value] if isinstance(value, str) else value.dtype
+
+    # lines --------------------------------------------------------------------------------------------------------------
+
+    def _spill(self, names: Iterable[str]) -> None:
+        """Write pending scalars as lines of their own."""
+        for name in list(names):
+            pending = self.pending.pop(name)
+            self._line(f"{self.names[name]} = {_unparse(pending.tree)}")
+
+    def _line(self, text: str) -> None:
+        self.lines.append("    " * self.indent + text)
+
+
+def _unparse(tree: ast.AST) -> str:
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def _variables(index: Index) -> list[str]:
+    return [variable for position in index for variable in position.variables]
+
+
+def _names(values: Iterable[Value | Buffer]) -> list[str]:
+    return [value for value in values if isinstance(value, str)]

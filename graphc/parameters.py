@@ -1,0 +1,122 @@
+"""Live parameters: packed, one block per dtype, and seen as a mapping from name to NumPy view."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.errors import FeedTypeError, FeedValueError
+from graphc.passes.pack import Block
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LiveBlock:
+    """The values of one `Block`: a flat array of its dtype."""
+
+    layout: Block
+    values: np.ndarray
+
+
+class Parameters(MutableMapping[str, np.ndarray]):
+    """Parameter values by name. Reading gives a view of the live value; assignment copies into it.
+
+    Programs and trainers that share parameters share the blocks behind this mapping.
+    """
+
+    def __init__(self, blocks: Iterable[LiveBlock], order: Iterable[str]) -> None:
+        self.blocks = tuple(blocks)
+        self._views: dict[str, np.ndarray] = {}
+        self._home: dict[str, LiveBlock] = {}
+        found = {entry.name: (block, entry) for block in self.blocks for entry in block.layout.entries}
+        for name in order:
+            block, entry = found[name]
+            size = int(np.prod(entry.shape, dtype=np.int64))
+            self._views[name] = block.values[entry.offset : entry.offset + size].reshape(entry.shape)
+            self._home[name] = block
+
+    def home(self, name: str) -> LiveBlock:
+        """The block that a parameter lives in."""
+        return self._home[name]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._views:
+            raise KeyError(unknown_name(name, self._views, "parameter"))
+        return self._views[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        view = self[name]
+        view[...] = fitting(value, view, name)
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"parameters are fixed: {name} cannot be removed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __repr__(self) -> str:
+        rows = (f"  {name}: {view.dtype}{list(view.shape)}" for name, view in self.items())
+        return "\n".join(["Parameters:", *rows])
+
+
+def fitting(value: Any, like: np.ndarray, name: str) -> np.ndarray:
+    """A value for a parameter, checked for shape and (by ``same_kind``) dtype.
+
+    Raises
+    ------
+    FeedError
+        For another shape (ValueError) or a dtype that does not cast (TypeError).
+    """
+    array = np.asarray(value)
+    if array.shape != like.shape:
+        raise FeedValueError(f"{name} has shape {like.shape}, got a value of shape {array.shape}")
+    if not np.can_cast(array.dtype, like.dtype, "same_kind"):
+        raise FeedTypeError(f"{name} is {like.dtype}, got {array.dtype}", hint=f"cast it: value.astype('{like.dtype}')")
+    return array.astype(like.dtype)
+
+
+def unknown_name(name: str, known: Iterable[str], what: str) -> str:
+    """The text for a name that is not there, with the nearest one that is."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1, 0.4)
+    suggestion = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}" if known else ""
+    return f"no {what} named {name!r}{suggestion}"
+
+
+def gather_parameters(
+    order: Iterable[str], start: Mapping[str, np.ndarray], shared: Mapping[str, Any] | None
+) -> Parameters:
+    """The parameters of a program: shared live ones where `shared` is a `Parameters` that has them, else own ones.
+
+    Parameters
+    ----------
+    order : iterable of str
+        The names, in declaration order.
+    start : mapping
+        The initial value of each.
+    shared : Parameters, mapping or None
+        Another program's live parameters, or values to start from.
+    """
+    order = list(order)
+    live = shared if isinstance(shared, Parameters) else None
+    own = [name for name in order if live is None or name not in live]
+    blocks: list[LiveBlock] = []
+    for layout in Block.layouts((name, start[name].dtype, start[name].shape) for name in own):
+        blocks.append(LiveBlock(layout, np.zeros(layout.size, layout.dtype)))
+    if live is not None:
+        blocks += dict.fromkeys(live.home(name) for name in order if name in live)
+    parameters = Parameters(blocks, order)
+    for name in own:
+        parameters[name] = start[name]
+    if shared is not None and live is None:
+        for name, value in shared.items():
+            if name not in parameters:
+                raise FeedTypeError(unknown_name(name, order, "parameter"))
+            parameters[name] = value
+    return parameters

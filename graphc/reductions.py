@@ -1,0 +1,186 @@
+"""NumPy's reductions on nodes: sums, extrema and statistics over any axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphc.arithmetic import absolute, divide, power, sqrt, square, subtract, truth
+from graphc.ir import ops
+from graphc.ir.core import Node, Op
+from graphc.ir.dims import product
+from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
+from graphc.operands import BOOL, INDEX, Operand, as_axes, as_axis, as_float, as_node, cast, dtype_of, shape_text
+
+Axis = int | tuple[int, ...] | None
+
+
+def keep(reduced: Node, axes: tuple[int, ...], x: Node, keepdims: bool) -> Node:
+    """The result of a reduction of `x` with its axes dropped, or kept as 1."""
+    if not keepdims:
+        return reduced
+    return ops.reshape(reduced, shape=tuple(1 if k in axes else extent for k, extent in enumerate(x.shape)))
+
+
+def _reduce(op: Op, x: Node, axis: Axis, keepdims: bool) -> Node:
+    axes = as_axes(axis, len(x.shape))
+    return keep(op(x, axes=axes) if axes else x, axes, x, keepdims)
+
+
+def sum(a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Node:
+    """The sum; booleans and small integers are summed in 64 bits, as NumPy does."""
+    x = as_node(a)
+    if dtype is not None:
+        x = cast(x, dtype_of(dtype))
+    elif x.dtype.kind in "bi":
+        x = cast(x, INDEX)
+    elif x.dtype.kind == "u":
+        x = cast(x, np.dtype("uint64"))
+    return _reduce(ops.sum_, x, axis, keepdims)
+
+
+def mean(a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Node:
+    """The mean, of floats."""
+    x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
+    total = sum(x, axis, keepdims=keepdims)
+    return divide(total, product(x.shape[k] for k in as_axes(axis, len(x.shape))))
+
+
+def var(
+    a: Operand, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False,
+    correction: float | None = None,
+) -> Node:  # fmt: skip
+    """The mean squared distance from the mean, in two passes; `ddof` (or `correction`) lowers the divisor."""
+    x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
+    squares = square(subtract(x, mean(x, axis, keepdims=True)))
+    count = product(x.shape[k] for k in as_axes(axis, len(x.shape)))
+    return divide(sum(squares, axis, keepdims=keepdims), subtract(count, ddof if correction is None else correction))
+
+
+def std(
+    a: Operand, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False,
+    correction: float | None = None,
+) -> Node:  # fmt: skip
+    """The square root of `var`."""
+    return sqrt(var(a, axis, dtype, ddof=ddof, keepdims=keepdims, correction=correction))
+
+
+def _extremum(op: Op, boolean: Op) -> Callable[..., Node]:
+    def reduce(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
+        x = as_node(a)
+        return _reduce(boolean if x.dtype == BOOL else op, x, axis, keepdims)
+
+    return reduce
+
+
+def _truth(op: Op) -> Callable[..., Node]:
+    def reduce(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
+        return _reduce(op, truth(a), axis, keepdims)
+
+    return reduce
+
+
+max = _extremum(ops.max_, ops.any_)
+min = _extremum(ops.min_, ops.all_)
+any = _truth(ops.any_)
+all = _truth(ops.all_)
+
+
+def ptp(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    """The distance of the maximum from the minimum."""
+    return subtract(max(a, axis, keepdims=keepdims), min(a, axis, keepdims=keepdims))
+
+
+def count_nonzero(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    """How many elements are not zero."""
+    return sum(truth(a), axis, keepdims=keepdims)
+
+
+def _position(op: Op) -> Callable[..., Node]:
+    def locate(a: Operand, axis: int | None = None, *, keepdims: bool = False) -> Node:
+        x = as_node(a)
+        if axis is None:
+            flat = ops.reshape(x, shape=(x.type.size,))
+            return keep(op(flat, axis=0), as_axes(None, len(x.shape)), x, keepdims)
+        axis = as_axis(axis, len(x.shape))
+        return keep(op(x, axis=axis), (axis,), x, keepdims)
+
+    return locate
+
+
+argmax = _position(ops.argmax)
+argmin = _position(ops.argmin)
+
+
+def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    """``log(sum(exp(x)))``, stable at both ends."""
+    return _reduce(ops.logsumexp, as_float(x), axis, keepdims)
+
+
+def norm(x: Operand, ord: float | str | None = 2, axis: Axis = None, *, keepdims: bool = False) -> Node:
+    """The vector norm of any order over any axes, which count as one."""
+    node = as_float(x)
+    if ord is None or ord == 2:
+        return _reduce(ops.norm, node, axis, keepdims)
+    if isinstance(ord, str) or not isinstance(ord, (int, float)):
+        raise DeclarationValueError(f"norm of order {ord!r}: expected a number", hint="np.inf is the maximum norm")
+    if abs(ord) == np.inf:
+        return (max if ord > 0 else min)(absolute(node), axis, keepdims=keepdims)
+    if ord == 0:
+        return cast(count_nonzero(node, axis, keepdims=keepdims), node.dtype)
+    if ord == 1:
+        return sum(absolute(node), axis, keepdims=keepdims)
+    return power(sum(power(absolute(node), ord), axis, keepdims=keepdims), 1 / ord)
+
+
+def linalg_norm(x: Operand, ord: float | str | None = None, axis: Axis = None, keepdims: bool = False) -> Node:
+    """NumPy's norm: of a matrix where two axes are meant and an order is given, else of a vector."""
+    node = as_float(x)
+    if ord is None and axis is None:
+        return norm(node, 2, None, keepdims=keepdims)
+    axes = as_axes(axis, len(node.shape))
+    if len(axes) == 1 and not isinstance(ord, str):
+        return norm(node, 2 if ord is None else ord, axes, keepdims=keepdims)
+    if len(axes) == 2 and ord in (None, "fro", "f"):
+        return norm(node, 2, axes, keepdims=keepdims)
+    if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
+        first, second = (axis if isinstance(axis, tuple) else axes)
+        return _matrix_norm(node, ord, as_axis(first, len(node.shape)), as_axis(second, len(node.shape)), keepdims)
+    if len(axes) == 2:
+        raise DeclarationValueError(
+            f"np.linalg.norm of matrices has no order {ord!r} here", hint="there are 'fro', 1, -1, inf and -inf"
+        )
+    raise DeclarationValueError(
+        f"np.linalg.norm of order {ord!r} takes one or two axes, got {axes} of {shape_text(node.shape)}",
+        hint="give axis=, or use graphc.norm, which takes any axes as one",
+    )
+
+
+def _matrix_norm(x: Node, ord: Any, rows: int, columns: int, keepdims: bool) -> Node:
+    """The largest (or, of a negative order, smallest) sum of magnitudes: of columns for 1, of rows for inf."""
+    inner, outer = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = sum(absolute(x), inner, keepdims=True)
+    return keep((max if ord > 0 else min)(sums, (inner, outer)), tuple(sorted((rows, columns))), x, keepdims)
+
+
+def softmax(x: Operand, axis: int = -1) -> Node:
+    """``exp(x) / sum(exp(x))`` along an axis."""
+    node = as_float(x)
+    return ops.softmax(node, axis=as_axis(axis, len(node.shape)))
+
+
+def log_softmax(x: Operand, axis: int = -1) -> Node:
+    """The logarithm of `softmax`, without its underflow."""
+    node = as_float(x)
+    return ops.log_softmax(node, axis=as_axis(axis, len(node.shape)))
+
+
+def average(a: Operand, axis: Axis = None, weights: Operand = None, *, keepdims: bool = False) -> Node:
+    """The mean; weights are for the arithmetic itself."""
+    if weights is not None:
+        raise DeclarationTypeError(
+            "np.average of views takes no weights", hint="write np.sum(w * x, axis) / np.sum(w, axis)"
+        )
+    return mean(a, axis, keepdims=keepdims)

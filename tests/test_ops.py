@@ -1,0 +1,228 @@
+"""Every op from the registry: its meaning against NumPy, its derivative against differences and against itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from op_calls import gradients, or_zero, run, x_of
+from op_samples import FLOATS, SAMPLES, Sample, elementwise, sample, samples, tensor
+
+from graphc.ir import ops
+from graphc.ir.core import INPUT, PARAM, Discrete, Literal, Op, PiecewiseConstant, leaf
+from graphc.ir.interpret import interpret
+from graphc.ir.ops import OPS, derivative_of
+from graphc.passes.differentiate import pullback
+from graphc.passes.forward import pushforward
+
+F64 = np.float64
+
+
+# the registry ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_op_has_samples_and_the_table_no_others():
+    assert set(SAMPLES) == set(OPS)
+
+
+def test_every_op_is_in_the_table_under_its_name():
+    public = {name: op for name, op in vars(ops).items() if isinstance(op, Op)}
+    assert {op.name: op for op in public.values()} == OPS
+    assert all(name in (op.name, f"{op.name}_") for name, op in public.items())
+    assert INPUT not in OPS.values() and PARAM not in OPS.values()
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_type_rule_and_the_meaning_agree(name):
+    for case in samples(name):
+        interpret(case.graph, case.feeds)  # asserts dtype and shape
+
+
+def _public_numpy(name):
+    op = OPS[name]
+    names = [public for public in op.numpy if isinstance(getattr(np, public, None), np.ufunc)]
+    return names if op.is_elementwise else []
+
+
+@pytest.mark.parametrize("name", [name for name in OPS if _public_numpy(name)])
+def test_elementwise_meaning_is_that_of_numpys_functions(name):
+    for case in samples(name):
+        expected = [getattr(np, public) for public in _public_numpy(name)]
+        if name in ("floor", "ceil", "rint", "trunc", "integer_power") and case.node.dtype.kind != "f":
+            continue  # NumPy's rint is a float
+        with np.errstate(all="ignore"):
+            for function in expected:
+                extra = (case.node["n"],) if name == "integer_power" else ()
+                result = np.asarray(function(*case.arrays, *extra))
+                if result.dtype == case.node.dtype:  # float_power is always float64
+                    found = interpret(case.graph, case.feeds)[0]
+                    np.testing.assert_allclose(found, result, rtol=1e-15 if result.dtype == F64 else 2e-7)
+
+
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.is_elementwise])
+def test_scalar_templates_are_expressions_in_the_operands_and_attributes(name):
+    for case in samples(name):
+        text = OPS[name].scalar.format(*(f"x{k}" for k in range(len(case.arrays))), **dict(case.node.attrs))
+        compile(text, name, "eval")
+        assert all(f"x{k}" in text for k in range(len(case.arrays)))
+
+
+PLAIN = [name for name, op in OPS.items() if op.is_elementwise and not any(c.isalpha() for c in op.scalar)]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_templates_of_operators_keep_the_dtype_and_the_meaning(name):
+    for case in samples(name):
+        if case.arrays[0].ndim == 1:
+            (expected,) = interpret(case.graph, case.feeds)
+            with np.errstate(all="ignore"):
+                found = [_operator(OPS[name].scalar, elements) for elements in zip(*case.arrays, strict=True)]
+            np.testing.assert_array_equal(np.array(found, case.node.dtype), expected)
+            assert all(np.asarray(element).dtype == case.node.dtype for element in found)
+
+
+def _operator(template, elements):
+    names = {f"x{k}": element for k, element in enumerate(elements)}
+    return eval(template.format(*names), names)
+
+
+# derivatives ----------------------------------------------------------------------------------------------------------
+
+
+def _smooth_samples(name, dtypes):
+    return [
+        case for case in samples(name)
+        if case.smooth and case.node.dtype.name in dtypes and case.node.operands
+        and not isinstance(derivative_of(case.node), Discrete)
+    ]  # fmt: skip
+
+
+SMOOTH = [name for name in OPS if _smooth_samples(name, FLOATS)]
+
+
+def _directions(node, rng):
+    """For the float operands fresh leaves as tangents, and one as a cotangent, with their arrays."""
+    floats = [operand for operand in node.operands if operand.type.is_float]
+    fresh = [leaf(INPUT, operand.type) for operand in (*floats, node)]
+    return floats, fresh[:-1], fresh[-1]
+
+
+def _setup(case: Sample):
+    rng = np.random.default_rng(1)
+    floats, tangents, ct = _directions(case.node, rng)
+    feeds = dict(zip(case.node.operands, case.arrays, strict=True))
+    (primal,) = interpret(case.graph, case.feeds)
+    for operand, tangent in zip(floats, tangents, strict=True):
+        feeds[tangent] = np.asarray(rng.uniform(-1, 1, feeds[operand].shape), operand.dtype)
+    feeds[ct] = np.asarray(rng.uniform(-1, 1, primal.shape), case.node.dtype)
+    back = or_zero(pullback((case.node,), (ct,), floats), [operand.type for operand in floats])
+    forth = or_zero(pushforward((case.node,), floats, tangents), [case.node.type])
+    return floats, tangents, ct, feeds, back, forth
+
+
+def _inner(pairs):
+    return sum(float(np.sum(a.astype(F64) * b.astype(F64))) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_reverse_and_forward_mode_are_adjoint(name):
+    for case in _smooth_samples(name, FLOATS):
+        floats, tangents, ct, feeds, back, forth = _setup(case)
+        assert [node.type for node in (*back, *forth)] == [*(operand.type for operand in floats), case.node.type]
+        pulled, (pushed,) = run(back, feeds), run(forth, feeds)
+        left = _inner(zip(pulled, (feeds[tangent] for tangent in tangents), strict=True))
+        right = _inner([(feeds[ct], pushed)])
+        scale = 1 + sum(np.abs(array).sum() for array in pulled)
+        eps = max(np.finfo(node.dtype).eps for node in (case.node, *floats))
+        assert abs(left - right) <= 20 * eps * scale, str(case)
+
+
+def _check_difference(outputs, tangent_outputs, floats, tangents, feeds, text):
+    """Central differences of some nodes along the tangents against their pushed-forward values."""
+    h = 1e-6
+    sides = []
+    for sign in (1, -1):
+        pairs = zip(floats, tangents, strict=True)
+        moved = {operand: feeds[operand] + sign * h * feeds[tangent] for operand, tangent in pairs}
+        sides.append(run(outputs, {**feeds, **moved}))
+    for high, low, expected in zip(*sides, run(tangent_outputs, feeds), strict=True):
+        np.testing.assert_allclose((high - low) / (2 * h), expected, rtol=2e-5, atol=2e-6, err_msg=text)
+
+
+@pytest.mark.parametrize("name", sorted({*SMOOTH} - {"stop_gradient"}))
+def test_forward_mode_is_the_limit_of_differences(name):
+    for case in _smooth_samples(name, ("float64",)):
+        floats, tangents, _, feeds, _, forth = _setup(case)
+        if all(operand.dtype == F64 for operand in floats):
+            _check_difference([case.node], forth, floats, tangents, feeds, str(case))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_second_order_forward_over_reverse_is_the_limit_of_differences_of_the_gradient(name):
+    for case in _smooth_samples(name, ("float64",)):
+        floats, tangents, _, feeds, back, _ = _setup(case)
+        if all(operand.dtype == F64 for operand in floats):
+            second = or_zero(pushforward(back, floats, tangents), [node.type for node in back])
+            _check_difference(back, second, floats, tangents, feeds, str(case))
+
+
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.expand])
+def test_expansions_mean_the_same_in_primitive_ops(name):
+    for case in samples(name):
+        expansion = OPS[name].expand(case.node)
+        assert expansion.type == case.node.type
+        found, expected = run([expansion, case.node], dict(zip(case.node.operands, case.arrays, strict=True)))
+        eps = np.finfo(found.dtype).eps
+        np.testing.assert_allclose(found, expected, rtol=20 * eps, atol=10 * eps)
+
+
+@pytest.mark.parametrize("name", ["broadcast_to", "transpose", "reshape", "slice", "pad", "concatenate", "anchor"])
+def test_linear_ops_carry_a_boolean_support(name):
+    for case in samples(name):
+        if case.node.dtype == F64:
+            support = leaf(INPUT, case.node.type.with_dtype("bool"))
+            carried = case.node.op.derivative.transpose(case.node, support)
+            assert [node.type for node in carried] == [x.type.with_dtype("bool") for x in case.node.operands]
+            ones = np.ones(interpret(case.graph, case.feeds)[0].shape, bool)
+            feeds = {support: ones, **dict(zip(case.node.operands, case.arrays, strict=True))}
+            counts = gradients(case.node, dict(zip(case.node.operands, case.arrays, strict=True)))
+            for mask, count in zip(run(carried, feeds), counts, strict=True):
+                np.testing.assert_array_equal(mask, count != 0)
+
+
+def test_a_sum_carries_its_support_and_a_gather_drops_it():
+    x, k = x_of((2, 3)), x_of((4,), "int64")
+    total, support = ops.sum_(x, axes=(0,)), x_of((3,), "bool")
+    (carried,) = total.op.derivative.transpose(total, support)
+    np.testing.assert_array_equal(run([carried], {support: np.array([True, False, True])})[0], [[1, 0, 1]] * 2)
+    picked = ops.gather(x, k, axes=(1,))
+    assert picked.op.derivative.transpose(picked, x_of((4, 2), "bool")) == (None, None)
+
+
+def test_casts_are_linear_between_floats_and_discrete_else():
+    x = x_of((2,), "float32")
+    wide = ops.cast(x, dtype=np.dtype("float64"))
+    assert not isinstance(derivative_of(wide), Discrete)
+    ct, support = x_of((2,)), x_of((2,), "bool")
+    assert wide.op.derivative.transpose(wide, ct) == (ops.cast(ct, dtype=np.dtype("float32")),)
+    assert wide.op.derivative.transpose(wide, support) == (support,)
+    assert isinstance(derivative_of(ops.cast(x, dtype=np.dtype("int32"))), Discrete)
+    assert isinstance(derivative_of(ops.cast(x_of((2,), "bool"), dtype=np.dtype("float32"))), Discrete)
+
+
+def test_piecewise_constant_ops_say_so():
+    flat = {name for name, op in OPS.items() if isinstance(op.derivative, PiecewiseConstant)}
+    assert flat == {
+        "floor", "ceil", "rint", "trunc", "sign", "step", "floor_divide", "stop_gradient", "constant", "extent", "iota"
+    }  # fmt: skip
+
+
+def test_attributes_and_constants_intern():
+    x = x_of((2,))
+    assert ops.sum_(x, axes=(0,)) is ops.sum_(x, axes=(0,))
+    assert ops.constant(value=Literal(0.0), shape=()) is not ops.constant(value=Literal(-0.0), shape=())
+
+
+def test_samples_cover_every_float_dtype_of_elementwise_ops():
+    rng = np.random.default_rng(0)
+    assert {case.node.dtype.name for case in elementwise(1, ops.exp, rng)} == set(FLOATS)
+    assert sample(ops.log, rng, tensor((100,))).arrays[0].min() > 0
