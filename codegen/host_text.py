@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from graphc.codegen.expressions import extent
 from graphc.codegen.kernel_text import type_alias
-from graphc.codegen.names import Namespace
+from graphc.codegen.names import Namespace, identifier
+from graphc.codegen.runtime import ALIGNMENT
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import CompileError
 from graphc.ir.loops import Buffer, Call, Kernel, Program, Step
@@ -19,8 +21,67 @@ MEMORY = "memory"
 
 def by_value(program: Program) -> frozenset[Buffer]:
     """The arguments that are passed as numbers: inputs and parameters without axes, but for updated parameters."""
-    leaves = (*program.inputs, *program.params)
-    return frozenset(buffer for buffer in leaves if not buffer.shape and buffer not in program.updated)
+    given = (*program.inputs, *program.params)
+    return frozenset(buffer for buffer in given if not buffer.shape and buffer not in program.updated)
+
+
+def leaves(program: Program) -> tuple[Buffer, ...]:
+    """The arguments of a program: inputs, parameters, constants."""
+    return (*program.inputs, *program.params, *(buffer for buffer, _ in program.constants))
+
+
+def leaf_types(program: Program) -> tuple[str, ...]:
+    """The aliases of the arguments' Numba types."""
+    updated, scalars = program.updated, by_value(program)
+    return tuple(type_alias(leaf, leaf in updated, leaf in scalars) for leaf in leaves(program))
+
+
+def host_name(program: Program) -> str:
+    """The name of the host function in a program's module."""
+    return identifier(program.name)
+
+
+def workspace_layout(program: Program) -> tuple[dict[Buffer, Extent], Extent]:
+    """Where buffers lie in a call's block of memory, in bytes, and its size: results of shape (), then the arena."""
+    scalars = [buffer for buffer in program.outputs if not buffer.shape and buffer.base is None]
+    offsets: dict[Buffer, Extent] = {buffer: 8 * place for place, buffer in enumerate(scalars)}
+    start = -(-8 * len(scalars) // ALIGNMENT) * ALIGNMENT
+    if program.arena is None:
+        return offsets, start
+    offsets.update((buffer, offset + start) for buffer, offset in program.arena.offsets)
+    return offsets, program.arena.size + start
+
+
+def bind_dims(program: Program, dims: Mapping[str, str], names: Mapping[Buffer, str]) -> Iterator[str]:
+    """Lines that bind dims, each from the first argument that has it as an axis, or else as ``2 * N + 1``."""
+    for dim, name in dims.items():
+        places = [
+            (axis, leaf, size)
+            for leaf in leaves(program)
+            for axis, size in enumerate(leaf.shape)
+            if isinstance(size, Dim) and size.names == {dim} and all(len(term) <= 1 for term, _ in size.terms)
+        ]
+        if not places:
+            raise CompileError(f"no argument of {program.name} has the dim {dim} as an axis")
+        axis, leaf, size = next((place for place in places if str(place[2]) == dim), places[0])
+        coefficients = dict(size.terms)
+        value = f"{names[leaf]}.shape[{axis}]"
+        if offset := coefficients.get((), 0):
+            value = f"{value} {'-' if offset > 0 else '+'} {abs(offset)}"
+        if (factor := coefficients[(dim,)]) != 1:
+            value = f"({value}) // {factor}" if offset else f"{value} // {factor}"
+        yield f"{name} = {value}"
+
+
+def extent_text(size: Extent, dims: Mapping[str, str]) -> str:
+    """An extent as the text of integer arithmetic."""
+    return ast.unparse(ast.fix_missing_locations(extent(size, dims)))
+
+
+def shape_text(shape: Shape, dims: Mapping[str, str]) -> str:
+    """A shape as the text of a tuple."""
+    extents = [extent_text(size, dims) for size in shape]
+    return f"({', '.join(extents)}{',' * (len(extents) == 1)})"
 
 
 class HostText:
@@ -45,12 +106,11 @@ class HostText:
     ) -> None:
         self.program, self.functions, self.name, self.workspace = program, functions, name, workspace
         names = Namespace(taken)
-        self.scalars = by_value(program)
-        self.leaves = (*program.inputs, *program.params, *(buffer for buffer, _ in program.constants))
+        self.leaves = leaves(program)
         self.dims = {dim: names.claim(dim) for dim in program.dims}
         self.names = {buffer: names.claim(buffer.name) for buffer in self.leaves}
         self.memory = names.claim(MEMORY)
-        self.offsets: dict[Buffer, Extent] = dict(program.arena.offsets) if program.arena else {}
+        self.offsets, self.size = workspace_layout(program)
         self.used = tuple(buffer for buffer in program.buffers if buffer not in self.leaves)
         self.names |= {buffer: names.claim(buffer.name) for buffer in self.used}
         self.made = set(self.leaves)
@@ -63,54 +123,36 @@ class HostText:
     @property
     def argument_types(self) -> tuple[str, ...]:
         """The aliases of their Numba types."""
-        updated = self.program.updated
-        aliases = (type_alias(leaf, leaf in updated, leaf in self.scalars) for leaf in self.leaves)
-        return (*aliases, *(["u8_1d"] if self.workspace else []))
+        return (*leaf_types(self.program), *(["u8_1d"] if self.workspace else []))
 
     def lines(self) -> Iterator[str]:
         """The body, line by line."""
-        yield from self._dims()
+        yield from bind_dims(self.program, self.dims, self.names)
         if self.offsets and not self.workspace:
-            assert self.program.arena is not None
-            yield f"{self.memory} = arena({self._text(self.program.arena.size)})"
+            yield f"{self.memory} = arena({self._text(self.size)})"
         group = ""
         for place, step in enumerate(self.program.steps):
             label = self._label(step)
             if label != group:
-                yield ""
-                yield f"# {label}"
+                yield from ("", f"# {label}") if label else ("",)
                 group = label
             for buffer in step.buffers if isinstance(step, Kernel) else step.operands:
                 yield from self._make(buffer)
             yield from self._kernel(place, step) if isinstance(step, Kernel) else self._call(step)
         for buffer in self.program.outputs:
             yield from self._make(buffer)
-        yield f"return {self._results()}"
-
-    def _dims(self) -> Iterator[str]:
-        """Bind every dim from the first argument that has it as an axis, or as ``2 * N + 1``."""
-        for dim, name in self.dims.items():
-            places = [
-                (axis, leaf, size)
-                for leaf in self.leaves
-                for axis, size in enumerate(leaf.shape)
-                if isinstance(size, Dim) and size.names == {dim} and all(len(term) <= 1 for term, _ in size.terms)
-            ]
-            if not places:
-                raise CompileError(f"no argument of {self.program.name} has the dim {dim} as an axis")
-            axis, leaf, size = next((place for place in places if str(place[2]) == dim), places[0])
-            coefficients = dict(size.terms)
-            value = f"{self.names[leaf]}.shape[{axis}]"
-            if offset := coefficients.get((), 0):
-                value = f"{value} {'-' if offset > 0 else '+'} {abs(offset)}"
-            if (factor := coefficients[(dim,)]) != 1:
-                value = f"({value}) // {factor}" if offset else f"{value} // {factor}"
-            yield f"{name} = {value}"
+        if self.program.outputs:
+            results = [f"{self.names[buffer]}{'' if buffer.shape else '[()]'}" for buffer in self.program.outputs]
+            yield f"return {', '.join(results)}"
+        elif not self.program.steps:
+            yield "pass"
 
     def _label(self, step: Step) -> str:
         """The view that a step belongs to: inner views ``hidden_0`` belong to ``hidden``."""
         if isinstance(step, Kernel):
             return step.origin or step.name
+        if step.routine == "check_index":
+            return ""
         return re.sub(r"_\d+$", "", step.operands[-1].name)
 
     def _make(self, buffer: Buffer) -> Iterator[str]:
@@ -124,13 +166,14 @@ class HostText:
                 yield f"{self.names[part]} = {self._memory(part)}"
 
     def _memory(self, buffer: Buffer) -> str:
-        shape, dtype = self._shape(buffer.shape), "bool" if buffer.dtype.kind == "b" else buffer.dtype.name
+        shape, dtype = shape_text(buffer.shape, self.dims), "bool" if buffer.dtype.kind == "b" else buffer.dtype.name
         if buffer.base is not None:
             offset = buffer.offset * buffer.dtype.itemsize
             return f"subarray({self.names[buffer.base]}, {self._text(offset)}, {shape}, {dtype})"
         if buffer in self.offsets:
             return f"subarray({self.memory}, {self._text(self.offsets[buffer])}, {shape}, {dtype})"
-        return f"empty({shape}, {dtype})"
+        # np.empty would cost up to 0.1 s of compile for each rank.
+        return f"subarray(arena({self._text(buffer.nbytes)}), 0, {shape}, {dtype})"
 
     def _kernel(self, place: int, kernel: Kernel) -> Iterator[str]:
         arguments = (*(self.dims[dim] for dim in kernel.dim_names), *(self.names[buffer] for buffer in kernel.buffers))
@@ -139,22 +182,19 @@ class HostText:
     def _call(self, call: Call) -> Iterator[str]:
         if call.routine == "check_index":
             yield f"if not index_in_range({self.names[call.operands[0]]}, {self._text(call['extent'])}):"
-            yield f"    raise IndexError({call['text']!r})"
+            yield f"    raise IndexError({_quoted(call['text'])})"
         elif call.routine == "matmul":
             yield _product(call, [self.names[operand] for operand in call.operands])
         else:
             raise CompileError(f"no library routine {call.routine}")
 
-    def _results(self) -> str:
-        results = [f"{self.names[buffer]}{'' if buffer.shape else '[()]'}" for buffer in self.program.outputs]
-        return ", ".join(results) if results else "None"
-
-    def _shape(self, shape: Shape) -> str:
-        extents = [self._text(size) for size in shape]
-        return f"({extents[0]},)" if len(extents) == 1 else f"({', '.join(extents)})"
-
     def _text(self, size: Extent) -> str:
-        return ast.unparse(ast.fix_missing_locations(extent(size, self.dims)))
+        return extent_text(size, self.dims)
+
+
+def _quoted(text: str) -> str:
+    """A string literal in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _product(call: Call, names: Sequence[str]) -> str:

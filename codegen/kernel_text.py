@@ -188,6 +188,7 @@ class _Printer:
                 case Let() | IndexValue() | Load():
                     self._scalar(statement)
                 case Store(buffer=buffer, index=index, value=value):
+                    self._spill_conditionals(_variables(index))
                     self._write((*_variables(index), *_names((value,))), lambda: self._store(buffer, index, value))
                     self._spill([name for name, pending in self.pending.items() if pending.memory])
                 case Accumulate():
@@ -210,6 +211,8 @@ class _Printer:
         operands = tuple(dict.fromkeys(self._reads(statement)))
         if isinstance(statement, Let):
             self._spill_unfit(statement)
+        elif isinstance(statement, Load):
+            self._spill_conditionals(_variables(statement.index))
         taken = self._fit(operands, lambda: f"{self.names[name]} = {_unparse(self._expression(statement))}")
         tree = self._expression(statement)
         parts = [self.pending.pop(operand) for operand in taken]
@@ -218,6 +221,10 @@ class _Printer:
         self.pending[name] = _Pending(tree, memory, frozenset(accumulators))
         if self.uses[name] != 1:
             self._spill([name])
+
+    def _spill_conditionals(self, operands: Iterable[str]) -> None:
+        """Keep conditionals out of indices."""
+        self._spill([name for name in operands if name in self.pending and isinstance(self.pending[name].tree, ast.IfExp)])
 
     def _spill_unfit(self, let: Let) -> None:
         """Keep out of an expression what would be hard to read there, and loads out of a conditional's arms.
@@ -239,6 +246,7 @@ class _Printer:
         target, value = statement.target, statement.value
         if isinstance(target, str):
             self._spill([name for name, pending in self.pending.items() if target in pending.accumulators])
+        self._spill_conditionals(_variables(statement.index))
         self._write((*_variables(statement.index), *_names((value,))), lambda: self._accumulation(statement))
         if isinstance(target, Buffer):
             self._spill([name for name, pending in self.pending.items() if pending.memory])

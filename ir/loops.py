@@ -71,12 +71,17 @@ class Affine:
             totals[variable] = totals.get(variable, 0) + coefficient
         return Affine(tuple(item for item in totals.items() if item[1] != 0), self.offset + other.offset)
 
+    def __radd__(self, other: Extent) -> Affine:
+        return self + other
+
     def __mul__(self, factor: Extent) -> Affine:
         if factor == 0:
             return Affine()
         return Affine(
             tuple((variable, coefficient * factor) for variable, coefficient in self.terms), self.offset * factor
         )
+
+    __rmul__ = __mul__
 
 
 def axis(name: str) -> Affine:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from graphc.ir.core import INPUT, PARAM, Literal, Node, Op, constant, leaf, scalar_value
+from graphc.ir.errors import DeclarationError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.ops import OPS
 from graphc.ir.tokens import Parser, Token, align, name_text, number_text, parse_error, value_text
@@ -50,7 +51,7 @@ def step_text(node: Node, names: Mapping[Node, str], named: Collection[Node] = (
 
 
 def _inline(node: Node, named: Collection[Node]) -> list[bool]:
-    """Which operands are numbers whose type the statement settles: that of the first other operand, for where its own."""
+    """Which operands are numbers of the type that the statement settles: the first other operand's, or where's own."""
     numbers = [scalar_value(operand) is not None and operand not in named for operand in node.operands]
     if not node.op.is_elementwise or not any(numbers):
         return [False] * len(numbers)
@@ -58,7 +59,8 @@ def _inline(node: Node, named: Collection[Node]) -> list[bool]:
         numbers[0] = False
         settled: TensorType | None = node.type
     else:
-        settled = next((operand.type for operand, number in zip(node.operands, numbers, strict=True) if not number), None)
+        others = (operand.type for operand, number in zip(node.operands, numbers, strict=True) if not number)
+        settled = next(others, None)
     fits = all(operand.type == settled for operand, number in zip(node.operands, numbers, strict=True) if number)
     return [number and fits for number in numbers]
 
@@ -243,8 +245,12 @@ class _GraphParser(Parser):
     def apply(self, op: Op, token: Token, operands: list[Node], attrs: dict[str, object]) -> Node:
         try:
             return op(*operands, **attrs)
-        except Exception as error:  # a type rule that gets anything but what it wants may raise anything
-            raise parse_error(self.text, token, f"{op.name}: {error}") from error
+        except DeclarationError as error:
+            raise parse_error(self.text, token, str(error)) from error
+        except Exception as error:  # a type rule that gets attributes of other kinds than it wants may raise anything
+            raise parse_error(
+                self.text, token, f"{op.name} does not take these operands and attributes: {error}"
+            ) from error
 
     def define(self, name: str, token: Token, node: Node) -> None:
         if name in self.nodes:

@@ -136,7 +136,8 @@ def tokenize(text: str) -> list[Token]:
     while position < len(text):
         found = _TOKEN.match(text, position)
         if found is None:
-            raise parse_error(text, Token("", "", line, position - line_start), f"no token begins with {text[position]!r}")
+            token = Token("", "", line, position - line_start)
+            raise parse_error(text, token, f"no token begins with {text[position]!r}")
         assert found.lastgroup is not None
         if found.lastgroup != "space":
             tokens.append(Token(found.lastgroup, found.group(), line, position - line_start))
@@ -157,7 +158,7 @@ def parse_error(text: str, token: Token, message: str) -> CompileValueError:
 
 
 class Parser:
-    """Reads tokens one after the other. Languages extend it with their statements, and with what a name in a dim means."""
+    """Reads tokens one after the other. Languages add their statements, and what names in expressions mean."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -294,7 +295,8 @@ class Parser:
         self.fail(f"expected a dim, got {token.text}", token)
 
     def _combine(self, token: Token, left: Any, right: Any) -> Any:
-        if not (is_extent(left) and is_extent(right)) and (token.text != "*" or not (is_extent(left) or is_extent(right))):
+        variables = (not is_extent(left)) + (not is_extent(right))
+        if variables > (token.text == "*"):
             self.fail(f"{token.text} of variables is not affine", token)
         try:
             return _COMBINE[token.text](left, right)

@@ -30,6 +30,7 @@ from graphc.ir.ops import (
     slice_,
     square,
     subtract,
+    sum_,
     transpose,
     where,
     wrap_index,
@@ -340,8 +341,9 @@ def concatenate_one(node: Node) -> Node | None:
 
 
 def no_axes(node: Node) -> Node | None:
-    """A reduction over no axes is nothing."""
-    return node.operands[0] if node["axes"] == () else None
+    """A reduction over no axes is nothing; but a sum of floats adds 0.0, which changes -0.0."""
+    exact = node.op is not sum_ or not node.type.is_float
+    return node.operands[0] if node["axes"] == () and exact else None
 
 
 def reduce_twice(node: Node) -> Node | None:

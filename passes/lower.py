@@ -206,6 +206,11 @@ def literal(node: Node) -> Const | None:
     return None if number is None else Const(number, node.dtype)
 
 
+def number(size: Extent) -> Const:
+    """An extent as an int64 in the source."""
+    return Const(INT.type(size) if isinstance(size, int) else size, INT)
+
+
 # the loop forms ---------------------------------------------------------------------------------------------
 
 
@@ -214,7 +219,7 @@ def pointwise(lowering: _Lowering, node: Node) -> None:
     axes = axes_of(node)
     body: list[Statement] = []
     args = [lowering.read(operand, identity(axes), body) for operand in node.operands]
-    args += [Const(INT.type(value), INT) for _, value in node.attrs if isinstance(value, int)]
+    args += [number(value) for _, value in node.attrs if isinstance(value, int)]
     name = lowering.names[node]
     body.append(Let(name, node.op.name, tuple(args), node.dtype))
     lowering.stage(node, axes, body, name)
@@ -317,9 +322,8 @@ def range_mask(
         if position.offset == 0 and size == whole and all(factor == 1 for _, factor in position.terms):
             continue
         body.append(IndexValue(f"{name}_at{k}", position, INT))
-        body.append(Let(f"{name}_from{k}", "greater_equal", (f"{name}_at{k}", Const(INT.type(0), INT)), BOOL))
-        limit = Const(INT.type(size), INT) if isinstance(size, int) else Const(size, INT)
-        body.append(Let(f"{name}_to{k}", "less", (f"{name}_at{k}", limit), BOOL))
+        body.append(Let(f"{name}_from{k}", "greater_equal", (f"{name}_at{k}", number(0)), BOOL))
+        body.append(Let(f"{name}_to{k}", "less", (f"{name}_at{k}", number(size)), BOOL))
         tests += [f"{name}_from{k}", f"{name}_to{k}"]
     for k, test in enumerate(tests[1:]):
         body.append(Let(f"{name}_in{k}", "logical_and", (tests[0] if k == 0 else f"{name}_in{k - 1}", test), BOOL))
@@ -416,8 +420,10 @@ def lower_wrap_index(lowering: _Lowering, node: Node) -> None:
     axes = axes_of(node)
     body: list[Statement] = []
     index = lowering.read(node.operands[0], identity(axes), body)
-    limit = Const(node.dtype.type(size), node.dtype) if isinstance(size, int) else Const(size, node.dtype)
-    body.append(Let(lowering.names[node], "wrap", (index, limit), node.dtype))
+    if node.operands[0].dtype != INT:
+        body.append(Let(f"{lowering.names[node]}_at", "cast", (index,), INT))
+        index = f"{lowering.names[node]}_at"
+    body.append(Let(lowering.names[node], "wrap", (index, number(size)), INT))
     lowering.stage(node, axes, body, lowering.names[node])
 
 

@@ -143,7 +143,7 @@ class Dump:
     """Writes every stage into a directory: ``00-build.gir``, ``01-canonicalize.gir``, ..."""
 
     directory: Path
-    languages: Mapping[type, Language] = LANGUAGES  # type: ignore[assignment]
+    languages: Mapping[type, Language] = LANGUAGES
 
     def __call__(self, index: int, before: State, snapshot: Snapshot) -> None:
         """Write one stage."""

@@ -23,10 +23,12 @@ from graphc.ir.ops import (
     sum_,
     transpose,
     where,
+    wrap_index,
 )
 from graphc.ir.types import Shape, is_static
 from graphc.passes.canonicalize import CANONICAL
 from graphc.passes.rewrite import Rules, merge, rewrite
+from graphc.passes.stabilize import reduced
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,30 @@ def sum_of_spread(node: Node) -> Node | None:
         return None
     count: Extent = product(x.shape[axis] for axis in spread)
     left = tuple(1 if axis in spread else extent for axis, extent in enumerate(x.shape))
+    once = broadcast_to(reshape(source, shape=aligned), shape=left)
     rest = tuple(axis for axis in axes if axis not in spread)
-    total = sum_(broadcast_to(source, shape=left), axes=rest)
+    total = sum_(once, axes=rest) if rest else once
     return reshape(total, shape=node.shape) * full(count, node.type)
+
+
+def sum_of_one(node: Node) -> Node | None:
+    """The sum of one element is that element."""
+    x, = node.operands
+    return reshape(x, shape=node.shape) if all(x.shape[axis] == 1 for axis in node["axes"]) else None
+
+
+def sum_of_selected(node: Node) -> Node | None:
+    """The sum over an axis of what is 0 but at one index of it is the value there: the row sum of a one-hot."""
+    x, axes = node.operands[0], node["axes"]
+    if x.op is not where or x.operands[0].op is not equal or len(axes) != 1:
+        return None
+    (positions, chosen), values, zero = x.operands[0].operands, x.operands[1], x.operands[2]
+    if positions.op is not iota or positions["axis"] != axes[0] or scalar_value(zero) != 0:
+        return None
+    index, number = reduced(chosen, axes), scalar_value(values)
+    if index is None or index.op is not wrap_index or index["extent"] != x.shape[axes[0]]:
+        return None
+    return reduced(values, axes) if number is None else full(number, node.type)
 
 
 def gather_of_iota(node: Node) -> Node | None:
@@ -149,7 +172,7 @@ SIMPLE: Rules = merge(
         "stop_gradient": (unmark,),
         "multiply": (multiply_by_reciprocal,),
         "where": (select_within,),
-        "sum": (sum_of_spread,),
+        "sum": (sum_of_one, sum_of_selected, sum_of_spread),
         "gather": (gather_of_iota,),
         "scatter_add": (scatter_of_rows,),
         "iota": (constant_iota,),

@@ -103,7 +103,7 @@ def test_dims_in_attributes_are_bound():
     assert [array.tolist() for array in found] == [[7, 7, 7], [[0, 0], [1, 1], [2, 2]]]
 
 
-# binding dims -----------------------------------------------------------------------------------------------------------
+# binding dims ---------------------------------------------------------------------------------------------------------
 
 
 def test_dims_are_bound_by_shapes_in_any_linear_form():
@@ -148,7 +148,7 @@ def test_guards_are_checked_when_dims_are_bound():
         interpret(graph, {"x": np.arange(5.0)})
 
 
-# feeds ------------------------------------------------------------------------------------------------------------------
+# feeds ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_guards_are_checked_when_dims_are_bound():
     ],
 )
 def test_wrong_feeds_are_refused(linear, change, text):
-    feeds = {name: array for name, array in {**feeds_of(), **change}.items() if array is not None}
+    feeds = {name: array for name, array in (feeds_of() | change).items() if array is not None}
     with pytest.raises(FeedTypeError) as caught:
         interpret(linear, feeds)
     assert str(caught.value) == text

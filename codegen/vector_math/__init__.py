@@ -1,28 +1,32 @@
 """Vector math: elementary functions that compiled loops take in and vectorise, and that run in plain Python too."""
 
 from graphc.codegen.vector_math.activation import log_sigmoid, sigmoid, softplus
+from graphc.codegen.vector_math.basic import absolute, ceil, floor, maximum, minimum, rint, sign, sqrt, trunc
 from graphc.codegen.vector_math.error_function import erf
 from graphc.codegen.vector_math.exponential import cosh, exp, exp2, expm1, sinh, tanh
 from graphc.codegen.vector_math.inverse_trigonometric import arccos, arcsin, arctan
 from graphc.codegen.vector_math.library import arccosh, arcsinh, arctanh
 from graphc.codegen.vector_math.logarithmic import log, log1p, log2, log10
 from graphc.codegen.vector_math.power import power
-from graphc.codegen.vector_math.reduction import maximum, minimum, radd, rmax, rmin, rmul
+from graphc.codegen.vector_math.reduction import radd, rmax, rmin, rmul
 from graphc.codegen.vector_math.trigonometric import cos, sin, tan
 
 __all__ = [
+    "absolute",
     "arccos",
     "arccosh",
     "arcsin",
     "arcsinh",
     "arctan",
     "arctanh",
+    "ceil",
     "cos",
     "cosh",
     "erf",
     "exp",
     "exp2",
     "expm1",
+    "floor",
     "log",
     "log1p",
     "log2",
@@ -32,13 +36,17 @@ __all__ = [
     "minimum",
     "power",
     "radd",
+    "rint",
     "rmax",
     "rmin",
     "rmul",
     "sigmoid",
+    "sign",
     "sin",
     "sinh",
     "softplus",
+    "sqrt",
     "tan",
     "tanh",
+    "trunc",
 ]

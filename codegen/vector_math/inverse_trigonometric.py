@@ -4,6 +4,8 @@ arctan(x) = pi/2 - arctan(1 / x) for x above 1; arcsin(x) = pi/2 - 2 arcsin(sqrt
 Coefficients: Chebyshev fits by `mpmath.chebyfit` at 60 digits.
 """
 
+import numpy as np
+
 from graphc.codegen.vector_math.lowering import (
     DOUBLE,
     SINGLE,
@@ -11,8 +13,8 @@ from graphc.codegen.vector_math.lowering import (
     absolute,
     copy_sign,
     format_of,
+    intrinsic,
     polynomial,
-    square_root,
     vectorizable,
     where,
 )
@@ -115,5 +117,5 @@ def _reduced_arcsin(size: Number) -> tuple[Number, Number, Number]:
     """Whether `size` is above 1/2; s, which is `size` or the root; and arcsin(s) - s."""
     large = size > 0.5
     z = where(large, 0.5 * (1 - size), size * size)
-    s = where(large, square_root(z), size)
+    s = where(large, intrinsic("sqrt", np.sqrt, z), size)
     return large, s, s * (z * polynomial(z, _ARCSIN[format_of(size)]))

@@ -67,7 +67,7 @@ def _declare(module: ir.Module, name: str, typed: ir.Type) -> ir.Function:
 
 
 def _lanewise(module: ir.Module, symbol: str, name: str, typed: ir.Type, lanes: int) -> ir.Function:
-    """Define the library function for one number or a vector of them; zeros alone are returned without a call."""
+    """Define the library function for `lanes` numbers; where all are 0 they are returned without a call."""
     operand = typed if lanes == 1 else ir.VectorType(typed, lanes)
     function = ir.Function(module, ir.FunctionType(operand, [operand]), symbol)
     function.linkage = "weak_odr"  # kept until vectorisation calls it, and equal definitions are one

@@ -224,26 +224,30 @@ def where(condition: Number, yes: Number, no: Number) -> Number:
     return Value(condition.builder, typed.dtype, choice)
 
 
+def intrinsic(name: str, plain: Callable[..., Number], *args: Number) -> Number:
+    """LLVM's intrinsic `llvm.<name>`, which NumPy calls `plain`."""
+    x = args[0]
+    if not isinstance(x, Value):
+        return plain(*args)
+    typed = _LLVM_TYPES[x.dtype]
+    signature = ir.FunctionType(typed, [typed] * len(args))
+    callee = x.builder.module.declare_intrinsic(f"llvm.{name}", [typed], signature)
+    return Value(x.builder, x.dtype, x.builder.call(callee, [arg.operand for arg in args]))
+
+
 def absolute(x: Number) -> Number:
     """|x|, by clearing the sign bit."""
-    return _intrinsic("llvm.fabs", x) if isinstance(x, Value) else np.abs(x)
+    return intrinsic("fabs", np.abs, x)
 
 
 def copy_sign(magnitude: Number, sign: Number) -> Number:
     """|magnitude| with the sign of `sign`."""
-    if isinstance(magnitude, Value):
-        return _intrinsic("llvm.copysign", magnitude, sign)
-    return np.copysign(magnitude, sign)
-
-
-def square_root(x: Number) -> Number:
-    """The correctly rounded square root."""
-    return _intrinsic("llvm.sqrt", x) if isinstance(x, Value) else np.sqrt(x)
+    return intrinsic("copysign", np.copysign, magnitude, sign)
 
 
 def round_down(x: Number) -> Number:
     """The largest integer not above x."""
-    return _intrinsic("llvm.floor", x) if isinstance(x, Value) else np.floor(x)
+    return intrinsic("floor", np.floor, x)
 
 
 def add_in_any_order(x: Number, y: Number) -> Number:
@@ -254,16 +258,6 @@ def add_in_any_order(x: Number, y: Number) -> Number:
 def multiply_in_any_order(x: Number, y: Number) -> Number:
     """x * y that LLVM may regroup with its like."""
     return _regroupable("fmul", x, y) if isinstance(x, Value) else x * y
-
-
-def nan_maximum(x: Number, y: Number) -> Number:
-    """The larger one; NaN wins."""
-    return _intrinsic("llvm.maximum", x, y) if isinstance(x, Value) else np.maximum(x, y)
-
-
-def nan_minimum(x: Number, y: Number) -> Number:
-    """The smaller one; NaN wins."""
-    return _intrinsic("llvm.minimum", x, y) if isinstance(x, Value) else np.minimum(x, y)
 
 
 def polynomial(x: Number, coefficients: tuple[float, ...]) -> Number:
@@ -281,14 +275,6 @@ def llvm_type(dtype: np.dtype[Any]) -> ir.Type:
 
 def _cast(x: Value, how: str, dtype: np.dtype[Any]) -> Value:
     return Value(x.builder, dtype, getattr(x.builder, how)(x.operand, _LLVM_TYPES[dtype]))
-
-
-def _intrinsic(name: str, *args: Value) -> Value:
-    x = args[0]
-    typed = _LLVM_TYPES[x.dtype]
-    signature = ir.FunctionType(typed, [typed] * len(args))
-    callee = x.builder.module.declare_intrinsic(name, [typed], signature)
-    return Value(x.builder, x.dtype, x.builder.call(callee, [arg.operand for arg in args]))
 
 
 def _regroupable(how: str, x: Value, y: Value) -> Value:

@@ -33,6 +33,8 @@ _HALF_PI = (
     3.945554081778929e-24,
     8.4784276603689e-32,
 )
+# The same for float32 in float64: three parts do, of which the products with n need be exact for two only.
+_HALF_PI_FOR_SINGLE = (1.5707963109016418, 1.5893254712295857e-08, 6.123233995736766e-17)
 # Beyond it n has more digits; neighbouring float32 lie more than a period apart.
 LARGEST_ANGLE = 2.0**27
 # (sin(r) / r - 1) / r**2 and (cos(r) - 1 + r**2 / 2) / r**4 as functions of r**2
@@ -118,10 +120,11 @@ def _remainder(x: Number) -> tuple[Number, Number, Number]:
 
 
 def _remainder_of_single(x: Number) -> tuple[Number, Number, Number]:
-    """The same for float32, through float64: with twice the digits three parts do."""
+    """The same for float32, through float64."""
     x = to_double(x)
     n, multiple = _nearest_multiple(x)
-    r = ((x - n * _HALF_PI[0]) - n * _HALF_PI[1]) - n * _HALF_PI[2]
+    first, second, third = _HALF_PI_FOR_SINGLE
+    r = ((x - n * first) - n * second) - n * third
     rounded = to_single(r)
     return low_bits(multiple), rounded, to_single(r - to_double(rounded))
 

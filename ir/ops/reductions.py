@@ -10,8 +10,9 @@ import numpy as np
 from graphc.ir.core import ANY, NUMBER, Custom, Discrete, Guard, Node, Op, full
 from graphc.ir.errors import DeclarationValueError
 from graphc.ir.ops.checks import at_least_zero, check_axis, check_dtype, show, without
-from graphc.ir.ops.comparison import equal, where
+from graphc.ir.ops.comparison import equal, isnan, logical_or, where
 from graphc.ir.ops.conversion import cast, stop_gradient
+from graphc.ir.ops.indexing import iota
 from graphc.ir.ops.layout import reduction_infer, restore, sum_
 from graphc.ir.types import Shape, TensorType
 
@@ -74,18 +75,29 @@ min_ = _extremum("min", np.min)
 # argmax and argmin ----------------------------------------------------------------------------------------------------
 
 
-def _position(name: str, function: Callable[..., Any]) -> Op:
+def _position(name: str, function: Callable[..., Any], extremum: Op) -> Op:
     def infer(x: TensorType, *, axis: int) -> TensorType:
         check_dtype(name, x, ANY)
         check_axis(name, axis, x.ndim)
         check_not_empty(name, x.shape, (axis,))
         return TensorType(np.dtype("int64"), without(x.shape, (axis,)))
 
+    def expand(node: Node) -> Node:
+        """The least position that holds the extremum, or a nan."""
+        (x,), axis = node.operands, node["axis"]
+        if x.dtype.kind == "b":
+            x = cast(x, dtype=np.dtype("int8"))
+        hit = equal(x, restore(extremum(x, axes=(axis,)), (axis,), x.shape))
+        if x.type.is_float:
+            hit = logical_or(hit, isnan(x))
+        position = iota(shape=x.shape, axis=axis, dtype=node.dtype)
+        return min_(where(hit, position, full(x.shape[axis], position.type)), axes=(axis,))
+
     return Op(
-        name=name, infer=infer, evaluate=lambda x, axis: function(x, axis=axis), guards=not_empty_guards,
+        name=name, infer=infer, evaluate=lambda x, axis: function(x, axis=axis), guards=not_empty_guards, expand=expand,
         derivative=Discrete(), numpy=(name,), note="the first of equals; the first nan where there is one",
     )  # fmt: skip
 
 
-argmax = _position("argmax", np.argmax)
-argmin = _position("argmin", np.argmin)
+argmax = _position("argmax", np.argmax, max_)
+argmin = _position("argmin", np.argmin, min_)

@@ -1,0 +1,76 @@
+"""The parts of a generated module that do not depend on what it computes: functions with signatures, imports, types."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from graphc.codegen.names import IMPORTS
+from graphc.ir.types import DTYPE_NAMES
+
+WIDTH = 120
+
+# Kernels and hosts: IEEE arithmetic but for fused multiply-adds, Numba's file cache, no Python thread lock held.
+_OPTIONS = (
+    'OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "no_cfunc_wrapper": True}'
+)
+_ALIAS = rf"(?P<const>const_)?(?P<dtype>{'|'.join(DTYPE_NAMES)})(_(?P<rank>\d)d)?"
+
+
+def function_text(
+    name: str, types: Sequence[str], arguments: Sequence[str], summary: str, body: Sequence[str], void: bool = False
+) -> str:
+    """A function with an explicit signature; lines of the body come without the function's own indentation."""
+    close = ")" if void else ",)" if len(types) == 1 else ")"
+    signature = _filled("types.void(" if void else "(", types, close, 8 + len(", **OPTIONS)"))
+    first = f"@njit({signature[0]}, **OPTIONS)"
+    lines = [first] if len(signature) == 1 else ["@njit(", *(f"    {line}" for line in signature[:-1])]
+    lines += [] if len(signature) == 1 else [f"    {signature[-1]},", "    **OPTIONS,", ")"]
+    lines += _filled(f"def {name}(", arguments, "):")
+    if summary:
+        lines.append(f'    """{summary}"""')
+    lines += [f"    {line}" if line else "" for line in body]
+    return "\n".join(lines)
+
+
+def module_text(summary: str, functions: Sequence[str]) -> str:
+    """A module of functions: docstring, the imports and types that they use, and they."""
+    used = {node.id for function in functions for node in ast.walk(ast.parse(function)) if isinstance(node, ast.Name)}
+    aliases = sorted(name for name in used if re.fullmatch(_ALIAS, name))
+    types = "\n".join((*(f"{alias} = {_numba_type(alias)}" for alias in aliases), _OPTIONS))
+    head = (f'"""{summary}"""', "\n".join(_imports(used)), types)
+    return "\n\n\n".join(("\n\n".join(head), *functions)) + "\n"
+
+
+def _imports(used: set[str]) -> Iterator[str]:
+    sources: dict[str, list[str]] = {"numba": ["njit", "types"]}
+    for name in sorted(used):
+        if IMPORTS.get(name, "numba") != "numba":
+            sources.setdefault(IMPORTS[name], []).append(name)
+    for source in sorted(sources, key=lambda source: ("." in source, source)):
+        line = f"from {source} import {', '.join(sources[source])}"
+        yield from [line] if len(line) <= WIDTH else _filled(f"from {source} import (", sources[source], ")")
+
+
+def _numba_type(alias: str) -> str:
+    """What an alias stands for: ``types.float32[:, ::1]``."""
+    match = re.fullmatch(_ALIAS, alias)
+    assert match is not None
+    dtype = f"types.{DTYPE_NAMES[match['dtype']]}".replace("types.bool", "types.boolean")
+    if match["rank"] is None:
+        return dtype
+    rank = int(match["rank"])
+    if match["const"]:
+        return f'types.Array({dtype}, {rank}, "C", readonly=True)'
+    return f"{dtype}[{', '.join([':'] * (rank - 1) + ['::1'])}]" if rank else f'types.Array({dtype}, 0, "C")'
+
+
+def _filled(head: str, items: Sequence[str], close: str, margin: int = 0) -> list[str]:
+    """``head a, b, c close`` on one line, or the items on lines of their own where it is too long."""
+    line = f"{head}{', '.join(items)}{close}"
+    if len(line) + margin <= WIDTH:
+        return [line]
+    filled = textwrap.wrap(", ".join(items) + ",", WIDTH - 8, break_long_words=False, break_on_hyphens=False)
+    return [head, *(f"    {each}" for each in filled), close.lstrip(",")]

@@ -1,0 +1,352 @@
+"""Vector math: accuracy over the whole range, special values, plain Python, and that loops do vectorise."""
+
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+from numba import njit, types
+from numba.core.errors import TypingError
+
+from graphc.codegen import vector_math
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Function = Callable[..., Any]
+
+MOST_ULP = 2.0
+FLOATS = [np.float32, np.float64]
+BITS: dict[type, type] = {np.float32: np.int32, np.float64: np.int64}
+
+
+def mp_sigmoid(x: Any) -> Any:
+    return 1 / (1 + mpmath.exp(-x)) if x > 0 else mpmath.exp(x) / (1 + mpmath.exp(x))
+
+
+def mp_softplus(x: Any) -> Any:
+    return max(x, 0) + mpmath.log1p(mpmath.exp(-abs(x)))
+
+
+def np_sigmoid(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+def np_softplus(x: Array) -> Array:
+    return np.where(x > 0, x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+# name -> (exact, NumPy), where they are not of the same name
+REFERENCES: dict[str, tuple[Function, Function]] = {
+    "absolute": (abs, np.abs),
+    "arccos": (mpmath.acos, np.arccos),
+    "arccosh": (mpmath.acosh, np.arccosh),
+    "arcsin": (mpmath.asin, np.arcsin),
+    "arcsinh": (mpmath.asinh, np.arcsinh),
+    "arctan": (mpmath.atan, np.arctan),
+    "arctanh": (mpmath.atanh, np.arctanh),
+    "ceil": (mpmath.ceil, np.ceil),
+    "cos": (mpmath.cos, np.cos),
+    "cosh": (mpmath.cosh, np.cosh),
+    "erf": (mpmath.erf, np.vectorize(math.erf, otypes=[np.float64])),
+    "exp": (mpmath.exp, np.exp),
+    "exp2": (lambda x: mpmath.exp(x * mpmath.log(2)), np.exp2),
+    "expm1": (mpmath.expm1, np.expm1),
+    "floor": (mpmath.floor, np.floor),
+    "log": (mpmath.log, np.log),
+    "log1p": (mpmath.log1p, np.log1p),
+    "log2": (lambda x: mpmath.log(x, 2), np.log2),
+    "log10": (mpmath.log10, np.log10),
+    "log_sigmoid": (lambda x: -mp_softplus(-x), lambda x: -np_softplus(-x)),
+    "rint": (mpmath.nint, np.rint),
+    "sigmoid": (mp_sigmoid, np_sigmoid),
+    "sign": (mpmath.sign, np.sign),
+    "sin": (mpmath.sin, np.sin),
+    "sinh": (mpmath.sinh, np.sinh),
+    "softplus": (mp_softplus, np_softplus),
+    "sqrt": (mpmath.sqrt, np.sqrt),
+    "tan": (mpmath.tan, np.tan),
+    "tanh": (mpmath.tanh, np.tanh),
+    "trunc": (lambda x: mpmath.sign(x) * mpmath.floor(abs(x)), np.trunc),
+}
+BASIC = {"absolute", "ceil", "floor", "rint", "sign", "sqrt", "trunc"}
+SCALAR = {"arccosh", "arcsinh", "arctanh"}
+PERIODIC = {"cos", "sin", "tan"}
+
+
+@cache
+def compiled(name: str, dtype: type) -> Any:
+    """A compiled loop of one function over float arrays."""
+    function = getattr(vector_math, name)
+    array = types.Array(types.float32 if dtype is np.float32 else types.float64, 1, "C")
+    if name in ("power", "maximum", "minimum"):
+
+        def loop(x: Array, y: Array, out: Array) -> None:
+            for i in range(x.shape[0]):
+                out[i] = function(x[i], y[i])
+
+        return njit(types.void(array, array, array), fastmath={"contract"}, error_model="numpy")(loop)
+
+    def unary(x: Array, out: Array) -> None:
+        for i in range(x.shape[0]):
+            out[i] = function(x[i])
+
+    return njit(types.void(array, array), fastmath={"contract"}, error_model="numpy")(unary)
+
+
+def evaluate(name: str, *args: Array) -> Array:
+    out = np.empty_like(args[0])
+    compiled(name, args[0].dtype.type)(*args, out)
+    return out
+
+
+def points(dtype: type, count: int) -> Array:
+    """Numbers of all kinds: random bits, moderate ones, dense around the functions' turning points, tiny and huge."""
+    random = np.random.default_rng(0)
+    limits = np.iinfo(BITS[dtype])
+    patterns = random.integers(limits.min, limits.max, count, dtype=BITS[dtype], endpoint=True).view(dtype)
+    overflow = float(np.log(np.finfo(dtype).max))
+    moderate = [
+        random.uniform(-1.1 * overflow, 1.1 * overflow, count),
+        random.uniform(-8, 8, 2 * count),
+        random.uniform(-1.5, 1.5, 2 * count),
+        1 + random.uniform(-1, 1, count) * 10.0 ** random.uniform(-8, 0, count),
+        random.choice([-1, 1], count) * np.exp(random.uniform(-0.9 * overflow, 0.9 * overflow, count)),
+        # where reduction loses most: multiples of pi/2 and of ln 2
+        np.pi / 2 * np.round(2.0 ** random.uniform(0, 26, count)),
+        np.log(2) * random.integers(-100, 100, count),
+    ]
+    return np.concatenate([patterns, *moderate]).astype(dtype)
+
+
+def special(dtype: type) -> Array:
+    info = np.finfo(dtype)
+    positive = [0, info.smallest_subnormal, info.tiny / 4, info.tiny, info.eps / 2, 0.25, 0.5, 1, 1.5, 2, 3, 1e5]
+    positive += [info.max, np.inf, np.nan]
+    return np.array(positive + [-x for x in positive], dtype)
+
+
+def errors_in_ulp(dtype: type, results: Array, exact: Array) -> Array:
+    """|results - exact| in units of exact's last place in `dtype`; exact is float64, or object for mpmath."""
+    if exact.dtype == object:
+        exponents = np.array([mpmath.frexp(value)[1] for value in exact])
+        distance = [abs(mpmath.mpf(float(a)) - b) for a, b in zip(results, exact, strict=True)]
+    else:
+        exponents = np.frexp(exact)[1]
+        distance = np.abs(results.astype(np.float64) - exact)
+    info = np.finfo(dtype)
+    last_place = np.maximum(exponents - 1, info.minexp) - info.nmant
+    pairs = zip(distance, last_place.tolist(), strict=True)
+    if exact.dtype == object:
+        return np.array([float(mpmath.ldexp(error, -place)) for error, place in pairs])
+    return np.ldexp(distance, -last_place)
+
+
+def test_every_function_has_a_reference() -> None:
+    binary = {"power", "maximum", "minimum", "radd", "rmul", "rmax", "rmin"}
+    assert set(vector_math.__all__) == set(REFERENCES) | binary
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_float64_is_within_two_ulp(name: str) -> None:
+    x = points(np.float64, 60)
+    y = evaluate(name, x)
+    finite = np.isfinite(x) & np.isfinite(y) & (y != 0)
+    if name in ("erf", "tanh"):  # mpmath is slow where they are 1
+        finite &= np.abs(x) < 50
+    x, y = x[finite], y[finite]
+    assert x.size > 150
+    with mpmath.workprec(160):
+        exact = np.array([REFERENCES[name][0](mpmath.mpf(value)) for value in x.tolist()], object)
+        errors = errors_in_ulp(np.float64, y, exact)
+    assert errors.max() <= MOST_ULP, f"{errors.max():.3f} ULP at {x[errors.argmax()]!r}"
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+@np.errstate(all="ignore")
+def test_float32_is_within_two_ulp(name: str) -> None:
+    x = points(np.float32, 4_000)
+    y = evaluate(name, x)
+    exact = REFERENCES[name][1](x.astype(np.float64))
+    expected = exact.astype(np.float32)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+    np.testing.assert_array_equal(np.isinf(y), np.isinf(expected))
+    x, y, exact = (values[np.isfinite(expected)] for values in (x, y, exact))
+    errors = errors_in_ulp(np.float32, y, exact)
+    assert errors.max() <= MOST_ULP, f"{errors.max():.3f} ULP at {x[errors.argmax()]!r}"
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", REFERENCES)
+@np.errstate(all="ignore")
+def test_special_values_are_numpys(name: str, dtype: type) -> None:
+    x = special(dtype)
+    expected = REFERENCES[name][1](x).astype(dtype)
+    for got in (evaluate(name, x), getattr(vector_math, name)(x)):
+        np.testing.assert_allclose(got, expected, rtol=3 * np.finfo(dtype).eps, atol=0)
+        signed = ~np.isnan(expected)
+        np.testing.assert_array_equal(np.signbit(got)[signed], np.signbit(expected)[signed])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", [*REFERENCES, "power"])
+@np.errstate(all="ignore")
+def test_plain_python_gives_the_same_within_rounding(name: str, dtype: type) -> None:
+    x = points(dtype, 500)
+    args = (np.abs(x), x[::-1].copy()) if name == "power" else (x,)
+    plain = getattr(vector_math, name)(*args)
+    assert plain.dtype == dtype
+    rtol = 4 * np.finfo(dtype).eps
+    np.testing.assert_allclose(plain, evaluate(name, *args), rtol=rtol, atol=np.finfo(dtype).smallest_subnormal)
+    one = getattr(vector_math, name)(*(arg[7] for arg in args))
+    assert type(one) is dtype
+    np.testing.assert_array_equal(one, plain[7])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_power_is_within_two_ulp(dtype: type) -> None:
+    random = np.random.default_rng(1)
+    largest = 0.999 * float(np.log(np.finfo(dtype).max))
+    logs = random.choice([-1, 1], 600) * 10.0 ** random.uniform(-5, np.log10(largest), 600)
+    x = np.exp(logs).astype(dtype)
+    with np.errstate(divide="ignore", over="ignore"):
+        y = (random.uniform(-largest, largest, x.size) / np.log(x.astype(np.float64))).astype(dtype)
+    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    with mpmath.workprec(160):
+        exact = np.array([mpmath.mpf(a) ** mpmath.mpf(b) for a, b in zip(x.tolist(), y.tolist(), strict=True)], object)
+        errors = errors_in_ulp(dtype, evaluate("power", x, y), exact)
+    assert errors.max() <= MOST_ULP, f"{errors.max():.3f} ULP at {x[errors.argmax()]!r}, {y[errors.argmax()]!r}"
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@np.errstate(all="ignore")
+def test_special_values_of_power_are_numpys(dtype: type) -> None:
+    x, y = (grid.ravel() for grid in np.meshgrid(special(dtype), special(dtype)))
+    expected = np.power(x, y)
+    for got in (evaluate("power", x, y), vector_math.power(x, y)):
+        np.testing.assert_allclose(got, expected, rtol=3 * np.finfo(dtype).eps, atol=0)
+        signed = ~np.isnan(expected)
+        np.testing.assert_array_equal(np.signbit(got)[signed], np.signbit(expected)[signed])
+
+
+@pytest.mark.parametrize("name", sorted(PERIODIC))
+def test_huge_angles_keep_their_digits(name: str) -> None:
+    x = np.array([2.0**27, 2.0**27 + 0.5, 1e9, 1e22, -1e300, 0.5, -3.0, np.finfo(np.float64).max])
+    with mpmath.workprec(2000):
+        exact = np.array([REFERENCES[name][0](mpmath.mpf(value)) for value in x.tolist()], object)
+        assert errors_in_ulp(np.float64, evaluate(name, x), exact).max() <= MOST_ULP
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_maximum_and_minimum_keep_nan(dtype: type) -> None:
+    x, y = (grid.ravel() for grid in np.meshgrid(special(dtype), special(dtype)))
+    for name, expected in (("maximum", np.maximum(x, y)), ("minimum", np.minimum(x, y))):
+        np.testing.assert_array_equal(evaluate(name, x, y), expected)
+        np.testing.assert_array_equal(getattr(vector_math, name)(x, y), expected)
+
+
+@cache
+def reduction(name: str) -> Any:
+    step = getattr(vector_math, name)
+
+    def reduce(x: Array) -> Any:
+        total = x[0]
+        for i in range(1, x.shape[0]):
+            total = step(total, x[i])
+        return total
+
+    return njit(fastmath={"contract"}, error_model="numpy")(reduce)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("name", "whole"), [("radd", np.sum), ("rmul", np.prod), ("rmax", np.max), ("rmin", np.min)])
+def test_reductions(name: str, whole: Function, dtype: type) -> None:
+    x = np.random.default_rng(2).uniform(0.9, 1.1, 1001).astype(dtype)
+    np.testing.assert_allclose(reduction(name)(x), whole(x.astype(np.float64)), rtol=1000 * np.finfo(dtype).eps)
+    assert type(getattr(vector_math, name)(x[0], x[1])) is dtype
+    x[500] = np.nan
+    assert np.isnan(reduction(name)(x))
+
+
+x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86-64 assembly")
+
+
+def assembly(function: Any) -> str:
+    return "\n".join(function.inspect_asm().values())
+
+
+@x86
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", [*sorted(set(REFERENCES) - SCALAR - BASIC), "power", "maximum"])
+def test_loops_vectorize(name: str, dtype: type) -> None:
+    text = assembly(compiled(name, dtype))
+    packed = ("maxps", "cmpltps", "cmpleps") if dtype is np.float32 else ("maxpd", "cmpltpd", "cmplepd")
+    if name != "maximum":
+        packed = ("mulps", "213ps", "231ps") if dtype is np.float32 else ("mulpd", "213pd", "231pd")
+    assert any(instruction in text for instruction in packed)
+    if dtype is np.float32 and name not in PERIODIC:  # these reduce their argument in float64
+        assert "cvtss2sd" not in text
+        assert "cvtps2pd" not in text
+
+
+@x86
+@pytest.mark.parametrize(("name", "instruction"), [("radd", "addps"), ("rmul", "mulps")])
+def test_sums_and_products_vectorize(name: str, instruction: str) -> None:
+    function = reduction(name)
+    function(np.ones(3, np.float32))
+    assert instruction in assembly(function)
+
+
+def test_arguments_are_floats_of_one_type() -> None:
+    power = vector_math.power
+
+    @njit
+    def call(x: Any, y: Any) -> Any:
+        return power(x, y)
+
+    assert call(2.0, 3.0) == 8
+    for x, y in ((2, 3), (np.float32(2), 3.0)):
+        with pytest.raises(TypingError, match=r"\(int64, int64\)|\(float32, float64\)"):
+            call(x, y)
+
+
+SCRIPT = """
+import numpy as np
+from numba import njit
+from graphc.codegen.vector_math import exp, power, radd, sin
+
+@njit(cache=True, fastmath={"contract"}, error_model="numpy")
+def kernel(x, out):
+    total = np.float32(0)
+    for i in range(x.shape[0]):
+        out[i] = power(exp(x[i]), np.float32(0.5)) + sin(np.float32(1e10) * x[i])
+        total = radd(total, out[i])
+    return total
+
+x = np.linspace(0, 1, 5, dtype=np.float32)
+out = np.empty_like(x)
+total = kernel(x, out)
+expected = np.exp(x) ** np.float32(0.5) + np.sin(np.float32(1e10) * x)
+np.testing.assert_allclose(out, expected, rtol=1e-6)
+np.testing.assert_allclose(total, expected.sum(), rtol=1e-6)
+assert type(total) is np.float32 or hasattr(kernel, "stats")
+print(sum(kernel.stats.cache_hits.values()) if hasattr(kernel, "stats") else "plain")
+"""
+
+
+def test_kernels_cache_and_run_without_numba(tmp_path: Any) -> None:
+    script = tmp_path / "kernels.py"
+    script.write_text(SCRIPT)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": path, "NUMBA_DISABLE_JIT": "0"}
+    for settings, expected in (({}, "0"), ({}, "1"), ({"NUMBA_DISABLE_JIT": "1"}, "plain")):
+        command = [sys.executable, str(script)]
+        done = subprocess.run(command, env=environment | settings, capture_output=True, text=True, check=False)
+        assert done.stdout.split() == [expected], done.stderr
