@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.codegen.host_text import HostText, by_value, host_name
+from graphc.codegen.host_text import HostText, by_value
 from graphc.codegen.kernel_text import KernelText, argument_types, kernel_key, kernel_text
 from graphc.codegen.module_text import function_text, module_text
 from graphc.codegen.names import Namespace, identifier
@@ -20,9 +20,10 @@ class EmitOptions:
     ----------
     workspace
         The host function takes its memory as the last argument (uint8 from `graphc.codegen.runtime.arena`, as many
-        bytes as `workspace_layout` says) and allocates nothing but results with axes. Otherwise each call allocates its own.
+        bytes as `workspace_layout` says) and allocates nothing but results with axes. Otherwise each call allocates
+        its own.
     loop
-        Add the minibatch loop over the host function, `loop_name(program)`; it wants a workspace.
+        Add the minibatch loop over the host function, `loop_name(program)`; the host function takes a workspace then.
     summary
         What the module's docstring says after the program's name.
     """
@@ -32,7 +33,7 @@ class EmitOptions:
     summary: str = ""
 
 
-def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:  # noqa: B008 - frozen
+def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
     """Print a program as the source of a Python module.
 
     The host function, `host_name(program)`, takes the inputs, the parameters and the constants, each in declaration
@@ -53,7 +54,7 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:  # noqa
         The text: the same for the same program, in every process.
     """
     module = Namespace()
-    host = module.claim(program.name)
+    host, loop = module.claim(program.name), module.claim(loop_name(program))
     scalars = by_value(program)
     functions: dict[int, str] = {}
     emitted: dict[tuple[object, ...], str] = {}
@@ -68,10 +69,10 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:  # noqa
             emitted[key] = module.claim(f"compute_{kernel.name}" if clash else kernel.name)
             blocks.append(_kernel(kernel, emitted[key], kernel_text(kernel, scalars), program))
         functions[place] = emitted[key]
-    text = HostText(program, functions, host, options.workspace, [host, *emitted.values()])
+    text = HostText(program, functions, options.workspace or options.loop is not None)
     blocks.append(function_text(host, text.argument_types, text.arguments, _summary(program), list(text.lines())))
     if options.loop is not None:
-        blocks.append(loop_text(program, options.loop, module.claim(loop_name(program))))
+        blocks.append(loop_text(program, options.loop, loop))
     return module_text(f"{program.name}: {options.summary or _summary(program)}", blocks)
 
 

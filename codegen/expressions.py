@@ -25,7 +25,7 @@ _INTEGER_TEMPLATES: dict[str, str] = {
     **dict.fromkeys(("floor", "ceil", "rint", "trunc"), "{0}"),
 }
 _BOOL_TEMPLATES: dict[str, str] = {"maximum": "{0} | {1}", "minimum": "{0} & {1}"}
-_WRAP = "{0} + {1} if {0} < 0 else {0}"
+_WRAP = {"int64": "{0} + {1} if {0} < 0 else {0}", "int": "int64({0}) + {1} if {0} < 0 else {0}", "uint": "{0}"}
 _KEEPS_DTYPE = frozenset(("where", "anchor", "stop_gradient", "cast"))
 _NATURAL = frozenset(("int64", "float64", "bool"))  # the dtypes of Python's own numbers, in Numba and NumPy alike
 
@@ -46,7 +46,7 @@ class Template:
 def template(op: str, dtype: np.dtype, operand: np.dtype) -> Template:
     """The Python expression of an op with a result of `dtype` on operands of dtype `operand`."""
     if op == "wrap":
-        return _parse(_WRAP)
+        return _parse(_WRAP.get(operand.name) or _WRAP["uint" if operand.kind == "u" else "int"])
     if op == "cast":
         return _parse("{0} != 0" if dtype.kind == "b" else f"{dtype.name}({{0}})")
     text = OPS[op].scalar
@@ -131,7 +131,7 @@ def is_atom(tree: ast.expr) -> bool:
     return isinstance(tree, ast.Name | ast.Constant)
 
 
-# ------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 class _Fill(ast.NodeTransformer):

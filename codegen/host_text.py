@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from graphc.codegen.expressions import extent
 from graphc.codegen.kernel_text import type_alias
-from graphc.codegen.names import Namespace, identifier
+from graphc.codegen.names import Namespace, dtype_name, identifier
 from graphc.codegen.runtime import ALIGNMENT
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import CompileError
@@ -92,20 +93,14 @@ class HostText:
     program
         What to print.
     functions
-        The name of each kernel's function, and of the dims that it takes, by the kernel's place among the steps.
-    name
-        The function's own name.
+        The name of each kernel's function, by the kernel's place among the steps.
     workspace
         Whether the memory of the arena is an argument (the last) instead of allocated by each call.
-    taken
-        The names of the module.
     """
 
-    def __init__(
-        self, program: Program, functions: Mapping[int, str], name: str, workspace: bool, taken: Sequence[str]
-    ) -> None:
-        self.program, self.functions, self.name, self.workspace = program, functions, name, workspace
-        names = Namespace(taken)
+    def __init__(self, program: Program, functions: Mapping[int, str], workspace: bool) -> None:
+        self.program, self.functions, self.workspace = program, functions, workspace
+        names = Namespace(functions.values())
         self.leaves = leaves(program)
         self.dims = {dim: names.claim(dim) for dim in program.dims}
         self.names = {buffer: names.claim(buffer.name) for buffer in self.leaves}
@@ -113,6 +108,9 @@ class HostText:
         self.offsets, self.size = workspace_layout(program)
         self.used = tuple(buffer for buffer in program.buffers if buffer not in self.leaves)
         self.names |= {buffer: names.claim(buffer.name) for buffer in self.used}
+        self.claim, self.scalars = names.claim, by_value(program)
+        self.shared = {buffer.root for buffer in self.used if buffer.base is not None}
+        self.blocks: dict[Buffer, str] = {}
         self.made = set(self.leaves)
 
     @property
@@ -130,7 +128,7 @@ class HostText:
         yield from bind_dims(self.program, self.dims, self.names)
         if self.offsets and not self.workspace:
             yield f"{self.memory} = arena({self._text(self.size)})"
-        group = ""
+        group: str | None = None
         for place, step in enumerate(self.program.steps):
             label = self._label(step)
             if label != group:
@@ -148,32 +146,47 @@ class HostText:
             yield "pass"
 
     def _label(self, step: Step) -> str:
-        """The view that a step belongs to: inner views ``hidden_0`` belong to ``hidden``."""
-        if isinstance(step, Kernel):
-            return step.origin or step.name
-        if step.routine == "check_index":
-            return ""
-        return re.sub(r"_\d+$", "", step.operands[-1].name)
+        """The views that a step computes: inner views ``hidden_0`` belong to ``hidden``."""
+        views = (re.sub(r"_\d+$", "", buffer.name) for buffer in step.writes if buffer.space != "row")
+        return textwrap.shorten(", ".join(dict.fromkeys(views)), 100, placeholder=" ...")
 
     def _make(self, buffer: Buffer) -> Iterator[str]:
-        """Give a buffer its memory, before the first step that uses it; what it is part of, first."""
-        chain = [buffer]
-        while (base := chain[-1].base) is not None:
-            chain.append(base)
-        for part in reversed(chain):
-            if part not in self.made:
-                self.made.add(part)
-                yield f"{self.names[part]} = {self._memory(part)}"
+        """Give a buffer its memory, before the first step that uses it."""
+        if buffer in self.made:
+            return
+        self.made.add(buffer)
+        root, offset = buffer, buffer.offset * buffer.dtype.itemsize
+        while root.base is not None:
+            root = root.base
+            offset = offset + root.offset * root.dtype.itemsize
+        if root in self.offsets:
+            block, offset = self.memory, offset + self.offsets[root]
+        else:
+            yield from self._block(root)
+            block = self.blocks[root]
+        shape = shape_text(buffer.shape, self.dims)
+        yield f"{self.names[buffer]} = subarray({block}, {self._text(offset)}, {shape}, {dtype_name(buffer.dtype)})"
 
-    def _memory(self, buffer: Buffer) -> str:
-        shape, dtype = shape_text(buffer.shape, self.dims), "bool" if buffer.dtype.kind == "b" else buffer.dtype.name
-        if buffer.base is not None:
-            offset = buffer.offset * buffer.dtype.itemsize
-            return f"subarray({self.names[buffer.base]}, {self._text(offset)}, {shape}, {dtype})"
-        if buffer in self.offsets:
-            return f"subarray({self.memory}, {self._text(self.offsets[buffer])}, {shape}, {dtype})"
-        # np.empty would cost up to 0.1 s of compile for each rank.
-        return f"subarray(arena({self._text(buffer.nbytes)}), 0, {shape}, {dtype})"
+    def _block(self, root: Buffer) -> Iterator[str]:
+        """Name the 1-d array that holds the memory of a buffer outside the arena."""
+        if root in self.blocks:
+            return
+        name = self.names[root]
+        if root not in self.leaves:
+            # np.empty would cost up to 0.1 s of compile for each rank.
+            self.blocks[root] = f"arena({self._text(root.nbytes)})"
+            if root in self.shared:
+                block, self.blocks[root] = self.blocks[root], self.claim(f"{name}_memory")
+                yield f"{self.blocks[root]} = {block}"
+        elif len(root.shape) == 1:
+            self.blocks[root] = name
+        else:
+            self.blocks[root] = self.claim(f"{name}_flat")
+            if root in self.scalars:
+                yield f"{self.blocks[root]} = subarray(arena({root.dtype.itemsize}), 0, (1,), {dtype_name(root.dtype)})"
+                yield f"{self.blocks[root]}[0] = {name}"
+            else:
+                yield f"{self.blocks[root]} = {name}.reshape(-1)"
 
     def _kernel(self, place: int, kernel: Kernel) -> Iterator[str]:
         arguments = (*(self.dims[dim] for dim in kernel.dim_names), *(self.names[buffer] for buffer in kernel.buffers))

@@ -26,7 +26,7 @@ from graphc.codegen.expressions import (
     subscript,
     template,
 )
-from graphc.codegen.names import Namespace, Numbered
+from graphc.codegen.names import TYPE_ALIASES, Namespace, Numbered
 from graphc.ir.loops import (
     Accumulate,
     Accumulator,
@@ -45,15 +45,12 @@ from graphc.ir.loops import (
     Value,
     walk,
 )
-from graphc.ir.types import DTYPES
 
 LINE = 100  # characters up to which an expression grows by what it reads
 
 # How a sum of floats runs over a scalar: in any order, so that it vectorises; the rest of the kernel stays exact.
 _ANY_ORDER = {"add": "radd", "multiply": "rmul", "maximum": "rmax", "minimum": "rmin"}
-_IN_PLACE: dict[str, ast.operator] = {
-    "add": ast.Add(), "multiply": ast.Mult(), "logical_and": ast.BitAnd(), "logical_or": ast.BitOr(),
-}  # fmt: skip
+_IN_PLACE = {"add": "+=", "multiply": "*=", "logical_and": "&=", "logical_or": "|="}
 _INT64 = np.dtype("int64")
 _BOOL = np.dtype("bool")
 
@@ -95,7 +92,7 @@ def argument_types(text: KernelText, scalars: Collection[Buffer], writes: Collec
 
 def type_alias(buffer: Buffer, written: bool, scalar: bool) -> str:
     """How a generated module names the Numba type of a buffer: ``const_f32_2d``, ``f32_1d``, ``f32``."""
-    short = DTYPES[buffer.dtype.name]
+    short = TYPE_ALIASES[buffer.dtype.name]
     return short if scalar else f"{'' if written else 'const_'}{short}_{len(buffer.shape)}d"
 
 
@@ -147,8 +144,7 @@ class _Printer:
         """The scalars that a statement reads, each as often as its text does."""
         match statement:
             case Let(args=args):
-                uses = self._template(statement).uses
-                for arg, count in zip(args, uses, strict=True):
+                for arg, count in zip(args, self._template(statement).uses, strict=False):
                     if isinstance(arg, str):
                         yield from [arg] * count
             case IndexValue(index=index):
@@ -188,9 +184,9 @@ class _Printer:
                 case Let() | IndexValue() | Load():
                     self._scalar(statement)
                 case Store(buffer=buffer, index=index, value=value):
+                    operands = *_variables(index), *_names((value,))
                     self._spill_conditionals(_variables(index))
-                    self._write((*_variables(index), *_names((value,))), lambda: self._store(buffer, index, value))
-                    self._spill([name for name, pending in self.pending.items() if pending.memory])
+                    self._write(operands, lambda: self._store(buffer, index, value), stores=True)
                 case Accumulate():
                     self._accumulate(statement)
         self._spill(self.pending)
@@ -224,7 +220,8 @@ class _Printer:
 
     def _spill_conditionals(self, operands: Iterable[str]) -> None:
         """Keep conditionals out of indices."""
-        self._spill([name for name in operands if name in self.pending and isinstance(self.pending[name].tree, ast.IfExp)])
+        waiting = [name for name in operands if name in self.pending]
+        self._spill([name for name in waiting if isinstance(self.pending[name].tree, ast.IfExp)])
 
     def _spill_unfit(self, let: Let) -> None:
         """Keep out of an expression what would be hard to read there, and loads out of a conditional's arms.
@@ -247,18 +244,15 @@ class _Printer:
         if isinstance(target, str):
             self._spill([name for name, pending in self.pending.items() if target in pending.accumulators])
         self._spill_conditionals(_variables(statement.index))
-        self._write((*_variables(statement.index), *_names((value,))), lambda: self._accumulation(statement))
-        if isinstance(target, Buffer):
-            self._spill([name for name, pending in self.pending.items() if pending.memory])
+        operands = *_variables(statement.index), *_names((value,))
+        self._write(operands, lambda: self._accumulation(statement), isinstance(target, Buffer))
 
     def _accumulation(self, statement: Accumulate) -> str:
         target, op = statement.target, statement.op
-        element: ast.expr = (
-            self._element(target, statement.index) if isinstance(target, Buffer) else ast.Name(self.names[target])
-        )
+        element = self._element(target, statement.index) if isinstance(target, Buffer) else ast.Name(self.names[target])
         value, dtype = self._value(statement.value), self._dtype(target)
         if self._in_place(statement):
-            return _unparse(ast.AugAssign(element, _IN_PLACE[op], value))
+            return f"{_unparse(element)} {_IN_PLACE[op]} {_unparse(value)}"
         if dtype.kind == "f":
             return f"{_unparse(element)} = {_unparse(call(_ANY_ORDER[op], element, value))}"
         return f"{_unparse(element)} = {_unparse(fill(template(op, dtype, dtype), (element, value)))}"
@@ -280,15 +274,19 @@ class _Printer:
             self._spill([longest])
         return taken
 
-    def _write(self, operands: Iterable[str], write: Callable[[], str]) -> None:
-        """Write a line with what fits of its operands."""
+    def _write(self, operands: Iterable[str], write: Callable[[], str], stores: bool) -> None:
+        """Write a line with what fits of its operands; where it stores, loads that wait go before it."""
         taken = self._fit(operands, write)
+        if stores:
+            self._spill([name for name, waiting in self.pending.items() if waiting.memory and name not in taken])
         self._line(write())
         for name in taken:
             del self.pending[name]
 
     def _expression(self, statement: Let | IndexValue | Load) -> ast.expr:
         match statement:
+            case Let(op="wrap", args=(index, Const(value=size))):
+                return fill(self._template(statement), [self._value(index), number(size, _INT64, self.dims)])
             case Let(args=args):
                 return fill(self._template(statement), [self._value(arg) for arg in args])
             case IndexValue(index=index, dtype=dtype):
@@ -340,7 +338,7 @@ class _Printer:
     def _dtype(self, value: Value | Buffer) -> np.dtype:
         return self.dtypes[value] if isinstance(value, str) else value.dtype
 
-    # lines --------------------------------------------------------------------------------------------------------------
+    # lines ------------------------------------------------------------------------------------------------------------
 
     def _spill(self, names: Iterable[str]) -> None:
         """Write pending scalars as lines of their own."""

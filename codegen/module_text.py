@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import ast
-import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from graphc.codegen.names import IMPORTS
-from graphc.ir.types import DTYPE_NAMES
+from graphc.codegen.names import IMPORTS, TYPE_ALIAS, TYPE_ALIASES
 
 WIDTH = 120
 
 # Kernels and hosts: IEEE arithmetic but for fused multiply-adds, Numba's file cache, no Python thread lock held.
-_OPTIONS = (
-    'OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "no_cfunc_wrapper": True}'
-)
-_ALIAS = rf"(?P<const>const_)?(?P<dtype>{'|'.join(DTYPE_NAMES)})(_(?P<rank>\d)d)?"
+_OPTIONS = """\
+OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "no_cfunc_wrapper": True}"""
+_DTYPES = {alias: "boolean" if dtype == "bool" else dtype for dtype, alias in TYPE_ALIASES.items()}
 
 
 def function_text(
@@ -30,7 +27,7 @@ def function_text(
     lines += [] if len(signature) == 1 else [f"    {signature[-1]},", "    **OPTIONS,", ")"]
     lines += _filled(f"def {name}(", arguments, "):")
     if summary:
-        lines.append(f'    """{summary}"""')
+        lines += textwrap.wrap(f'"""{summary}"""', WIDTH, initial_indent="    ", subsequent_indent="    ")
     lines += [f"    {line}" if line else "" for line in body]
     return "\n".join(lines)
 
@@ -38,9 +35,9 @@ def function_text(
 def module_text(summary: str, functions: Sequence[str]) -> str:
     """A module of functions: docstring, the imports and types that they use, and they."""
     used = {node.id for function in functions for node in ast.walk(ast.parse(function)) if isinstance(node, ast.Name)}
-    aliases = sorted(name for name in used if re.fullmatch(_ALIAS, name))
+    aliases = sorted(name for name in used if TYPE_ALIAS.fullmatch(name))
     types = "\n".join((*(f"{alias} = {_numba_type(alias)}" for alias in aliases), _OPTIONS))
-    head = (f'"""{summary}"""', "\n".join(_imports(used)), types)
+    head = ("\n".join(textwrap.wrap(f'"""{summary}"""', WIDTH)), "\n".join(_imports(used)), types)
     return "\n\n\n".join(("\n\n".join(head), *functions)) + "\n"
 
 
@@ -56,9 +53,9 @@ def _imports(used: set[str]) -> Iterator[str]:
 
 def _numba_type(alias: str) -> str:
     """What an alias stands for: ``types.float32[:, ::1]``."""
-    match = re.fullmatch(_ALIAS, alias)
+    match = TYPE_ALIAS.fullmatch(alias)
     assert match is not None
-    dtype = f"types.{DTYPE_NAMES[match['dtype']]}".replace("types.bool", "types.boolean")
+    dtype = f"types.{_DTYPES[match['dtype']]}"
     if match["rank"] is None:
         return dtype
     rank = int(match["rank"])

@@ -7,20 +7,20 @@ import keyword
 import re
 from collections.abc import Iterable
 
+import numpy as np
+
 from graphc.codegen import vector_math
 from graphc.ir.types import DTYPES
 
 # Where generated modules import what they use from; they import nothing else.
 IMPORTS: dict[str, str] = {
     **dict.fromkeys(("njit", "types"), "numba"),
-    **dict.fromkeys((name for name in DTYPES if name != "bool"), "numpy"),
+    **dict.fromkeys(("bool_" if name == "bool" else name for name in DTYPES), "numpy"),
     **dict.fromkeys(("empty", "inf", "nan", "uintp"), "numpy"),
     # What NumPy has of the scalar functions that the vector math lacks.
     **dict.fromkeys(
-        (
-            "arccos arccosh arcsin arcsinh arctan arctan2 arctanh ceil floor floor_divide hypot isfinite isinf "
-            "left_shift logaddexp reciprocal remainder right_shift rint sign sqrt trunc"
-        ).split(),
+        ("arctan2", "floor_divide", "hypot", "isfinite", "isinf", "left_shift", "logaddexp", "reciprocal", "remainder")
+        + ("right_shift",),
         "numpy",
     ),
     **dict.fromkeys(("dot", "gemm", "gemv"), "graphc.codegen.blas"),
@@ -28,8 +28,16 @@ IMPORTS: dict[str, str] = {
     **dict.fromkeys(vector_math.__all__, "graphc.codegen.vector_math"),
 }
 
-_TYPE_ALIAS = re.compile(rf"(const_)?({'|'.join(DTYPES.values())})(_\dd)?")
+# The names that generated modules give to Numba types: ``f32``, ``f32_2d``, ``const_f32_2d``.
+TYPE_ALIASES: dict[str, str] = {**DTYPES, "bool": "boolean"}
+TYPE_ALIAS = re.compile(rf"(?P<const>const_)?(?P<dtype>{'|'.join(TYPE_ALIASES.values())})(_(?P<rank>\d)d)?")
+
 _RESERVED = frozenset((*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTS, "OPTIONS"))
+
+
+def dtype_name(dtype: np.dtype) -> str:
+    """How generated code names a dtype (Python's own ``bool`` is none to Numba)."""
+    return "bool_" if dtype.kind == "b" else dtype.name
 
 
 def identifier(name: str) -> str:
@@ -39,7 +47,7 @@ def identifier(name: str) -> str:
     """
     text = re.sub(r"\W", "_", name, flags=re.ASCII) or "_"
     text = f"_{text}" if text[0].isdigit() else text
-    return f"{text}_" if text in _RESERVED or _TYPE_ALIAS.fullmatch(text) else text
+    return f"{text}_" if text in _RESERVED or TYPE_ALIAS.fullmatch(text) else text
 
 
 class Namespace:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graphc.codegen.host_text import bind_dims, extent_text, host_name, leaf_types, leaves, shape_text
 from graphc.codegen.kernel_text import type_alias
 from graphc.codegen.module_text import function_text
-from graphc.codegen.names import Namespace
+from graphc.codegen.names import Namespace, dtype_name
 from graphc.ir.dims import Extent, dim
 from graphc.ir.errors import CompileError
 from graphc.ir.loops import Buffer, Program
@@ -108,13 +108,13 @@ def _step(
         batches[buffer] = names.claim(f"{buffer.name}_batch")
         place = extent_text(offset, {**dims, loop.batch: limit})
         shape = shape_text(buffer.shape, {**dims, loop.batch: size})
-        yield f"{batches[buffer]} = subarray({words['rows']}, {place}, {shape}, {buffer.dtype.name})"
+        yield f"{batches[buffer]} = subarray({words['rows']}, {place}, {shape}, {dtype_name(buffer.dtype)})"
     yield f"for {i} in range({size}):"
     yield f"    {row} = uintp({order}[uintp({begin} + {i})])"
     for buffer, batch in batches.items():
         axes = [names.claim("j") for _ in buffer.shape[1:]]
-        for depth, (axis, extent) in enumerate(zip(axes, buffer.shape[1:], strict=True)):
-            yield f"{'    ' * (depth + 1)}for {axis} in range({extent_text(extent, dims)}):"
+        for depth, (axis, size_j) in enumerate(zip(axes, buffer.shape[1:], strict=True)):
+            yield f"{'    ' * (depth + 1)}for {axis} in range({extent_text(size_j, dims)}):"
         target, source = ", ".join((i, *axes)), ", ".join((row, *axes))
         yield f"{'    ' * (len(axes) + 1)}{batch}[{target}] = {arguments[buffer]}[{source}]"
     given = (
@@ -124,5 +124,5 @@ def _step(
     results = [names.claim(output.name) for output in program.outputs]
     assigned = f"{', '.join(results)} = " if results else ""
     yield f"{assigned}{host_name(program)}({', '.join(given)}, {words['memory']})"
-    for place, result in enumerate(results):
-        yield f"{words['totals']}[{place}] += {size} * {result}"
+    for position, result in enumerate(results):
+        yield f"{words['totals']}[{position}] += {size} * {result}"

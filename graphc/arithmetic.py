@@ -11,7 +11,18 @@ from graphc.ir import ops
 from graphc.ir.core import Node, Op, scalar_value
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.operands import (
-    BOOL, FLOAT, Operand, as_node, broadcast, broadcast_shapes, cast, dtype_of, is_integer, is_weak, lift, unify,
+    BOOL,
+    FLOAT,
+    Operand,
+    as_node,
+    broadcast,
+    broadcast_shapes,
+    cast,
+    dtype_of,
+    is_integer,
+    is_weak,
+    lift,
+    unify,
     weak_type,
 )  # fmt: skip
 
@@ -35,7 +46,7 @@ def loop_dtype(ufunc: np.ufunc, lifted: list[Any]) -> np.dtype[Any]:
     kinds = [weak_type(value) if is_weak(value) else value.dtype for value in lifted]
     alone = all(is_weak(value) for value in lifted)
     # A Python bool is no weaker than NumPy's, and numbers among themselves are NumPy's defaults.
-    given = tuple(np.dtype(kind) if alone or kind is bool else kind for kind in kinds)
+    given: tuple[Any, ...] = tuple(np.dtype(kind) if alone or kind is bool else kind for kind in kinds)
     try:
         dtypes = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout))[: ufunc.nin]
     except TypeError:

@@ -1,4 +1,4 @@
-"""Which NumPy functions work on views, and what each builds: the tables behind `__array_function__` and `__array_ufunc__`."""
+"""Which NumPy functions work on views, and what each builds: the tables behind NumPy's two protocols."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ def _misfit(array: np.ndarray, bounds: np.iinfo[Any]) -> Any:
     return array.min() if array.min() < bounds.min else array.max()
 
 
-def check_names(feeds: Mapping[str, Any], wanted: Sequence[str], optional: Sequence[str]) -> None:
+def check_names(feeds: Mapping[str, Any], wanted: Sequence[str], optional: Collection[str]) -> None:
     """Refuse missing and surplus feeds.
 
     Raises

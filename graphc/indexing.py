@@ -21,7 +21,19 @@ from graphc.ir.errors import DeclarationIndexError, DeclarationTypeError, Declar
 from graphc.ir.types import Shape
 from graphc.layout import expand_dims, ravel, reshape, strided, transpose
 from graphc.operands import (
-    BOOL, INDEX, Operand, as_axis, as_node, broadcast, broadcast_shapes, cast, dtype_of, is_integer, is_weak, lift, number,
+    BOOL,
+    INDEX,
+    Operand,
+    as_axis,
+    as_node,
+    broadcast,
+    broadcast_shapes,
+    cast,
+    dtype_of,
+    is_integer,
+    is_weak,
+    lift,
+    number,
     shape_text,
 )  # fmt: skip
 
@@ -145,7 +157,7 @@ def _value(base: Node, value: Operand) -> Node:
     raise DeclarationTypeError(f"{name} does not go into {base.type}", hint="cast one of them with .astype first")
 
 
-# from NumPy's index to a selection ----------------------------------------------------------------------------------------
+# from NumPy's index to a selection ------------------------------------------------------------------------------------
 
 
 def _entries(index: Any, x: Node) -> list[Any]:
@@ -248,7 +260,7 @@ def _presentation(entries: list[Any], size: Shape, indexed: Shape) -> tuple[tupl
 
 def _slice(entry: slice, extent: Extent) -> tuple[Extent, Extent, int]:
     """The start, size and step of a slice; bounds on a symbolic extent are not clipped but guarded."""
-    bounds = [_bound(value) for value in (entry.start, entry.stop)]
+    bounds: list[Any] = [_bound(value) for value in (entry.start, entry.stop)]
     step = 1 if entry.step is None else _bound(entry.step)
     if not isinstance(step, int) or step == 0:
         raise DeclarationValueError(f"a slice's step is a known int, and not 0: got {step}")
@@ -305,7 +317,7 @@ def wrapped(index: Operand, extent: Extent, axis: int) -> Node:
     return constant(value=Literal(np.where(positions < 0, positions + extent, positions)), shape=node.shape)
 
 
-# NumPy's functions of indices ---------------------------------------------------------------------------------------------
+# NumPy's functions of indices -----------------------------------------------------------------------------------------
 
 
 def take(a: Operand, indices: Operand, axis: int | None = None, *, mode: str = "raise") -> Node:

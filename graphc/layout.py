@@ -13,13 +13,25 @@ from graphc.ir import ops
 from graphc.ir.core import Node
 from graphc.ir.dims import Dim, Extent, dim, floor_divide, product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
-from graphc.ir.types import Shape, TensorType
+from graphc.ir.types import TensorType
 from graphc.operands import (
-    FLOAT, INDEX, Operand, as_axes, as_axis, as_node, as_shape, broadcast, cast, dtype_of, lift,
-    number, result_dtype, shape_text,
+    FLOAT,
+    INDEX,
+    Operand,
+    as_axes,
+    as_axis,
+    as_node,
+    as_shape,
+    broadcast,
+    cast,
+    dtype_of,
+    lift,
+    number,
+    result_dtype,
+    shape_text,
 )  # fmt: skip
 
-# shapes -----------------------------------------------------------------------------------------------------------------
+# shapes ---------------------------------------------------------------------------------------------------------------
 
 
 def reshape(a: Operand, /, shape: Any, order: str = "C") -> Node:
@@ -75,7 +87,7 @@ def atleast_1d(a: Operand) -> Node:
     return x if x.shape else reshape(x, (1,))
 
 
-# axes -------------------------------------------------------------------------------------------------------------------
+# axes -----------------------------------------------------------------------------------------------------------------
 
 
 def transpose(a: Operand, axes: Any = None) -> Node:
@@ -127,7 +139,7 @@ def flip(m: Operand, axis: Any = None) -> Node:
     return ops.slice_(x, start=start, size=x.shape, step=tuple(-1 if k in axes else 1 for k in range(len(start))))
 
 
-# joining ----------------------------------------------------------------------------------------------------------------
+# joining --------------------------------------------------------------------------------------------------------------
 
 
 def concatenate(arrays: Sequence[Operand], axis: int | None = 0) -> Node:
@@ -174,7 +186,7 @@ def _promoted(arrays: Any, name: str) -> list[Node]:
     return [cast(as_node(value), dtype) for value in lifted]
 
 
-# new arrays -------------------------------------------------------------------------------------------------------------
+# new arrays -----------------------------------------------------------------------------------------------------------
 
 
 def full(shape: Any, fill_value: Operand, dtype: Any = None) -> Node:
@@ -243,5 +255,5 @@ def _count(start: Any, stop: Any, step: Any) -> Extent:
 def strided(start: Extent, stop: Extent, step: int) -> Extent:
     """How many of ``start, start + step, ...`` come before `stop`; whether that is negative, a guard says."""
     distance = stop - start if step > 0 else start - stop
-    count = floor_divide(distance + abs(step) - 1, abs(step))
+    count: Extent = floor_divide(distance + abs(step) - 1, abs(step))
     return max(0, count) if isinstance(count, int) else count

@@ -29,13 +29,13 @@ class AxisError(DeclarationValueError, DeclarationIndexError):
     """An axis that is not there; like NumPy's, both a ValueError and an IndexError."""
 
 
-# dtypes -----------------------------------------------------------------------------------------------------------------
+# dtypes ---------------------------------------------------------------------------------------------------------------
 
 
 def dtype_of(value: Any) -> np.dtype[Any]:
     """One of the dtypes of graphs, from whatever NumPy accepts as a dtype."""
     try:
-        name = np.dtype(value).name
+        name: str = np.dtype(value).name
     except TypeError:
         name = str(value)
     if name not in DTYPES:
@@ -65,7 +65,7 @@ def as_float(value: Operand) -> Node:
     return node if node.type.is_float else cast(node, FLOAT)
 
 
-# values -----------------------------------------------------------------------------------------------------------------
+# values ---------------------------------------------------------------------------------------------------------------
 
 
 def lift(value: Operand) -> Any:
@@ -119,7 +119,7 @@ def is_integer(node: Node) -> bool:
     return node.dtype.kind in "iu"
 
 
-# shapes -----------------------------------------------------------------------------------------------------------------
+# shapes ---------------------------------------------------------------------------------------------------------------
 
 
 def as_shape(shape: Any) -> Shape:
@@ -181,7 +181,7 @@ def unify(values: Sequence[Operand], dtype: np.dtype[Any] | None = None) -> list
     ]
 
 
-# axes -------------------------------------------------------------------------------------------------------------------
+# axes -----------------------------------------------------------------------------------------------------------------
 
 
 def as_axis(axis: Any, ndim: int) -> int:

@@ -31,11 +31,10 @@ class Parameters(MutableMapping[str, np.ndarray]):
         self.blocks = tuple(blocks)
         self._views: dict[str, np.ndarray] = {}
         self._home: dict[str, LiveBlock] = {}
-        found = {entry.name: (block, entry) for block in self.blocks for entry in block.layout.entries}
+        found = {slot.name: (block, slot) for block in self.blocks for slot in block.layout.slots}
         for name in order:
-            block, entry = found[name]
-            size = int(np.prod(entry.shape, dtype=np.int64))
-            self._views[name] = block.values[entry.offset : entry.offset + size].reshape(entry.shape)
+            block, slot = found[name]
+            self._views[name] = slot.view(block.values)
             self._home[name] = block
 
     def home(self, name: str) -> LiveBlock:

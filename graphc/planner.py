@@ -52,12 +52,13 @@ class Scope:
             if alias is not None:
                 self._name(view, alias)
 
-    def attribute_of(self, view: View) -> str | None:
-        """The attribute that a leaf is declared by: its own, or that of the view whose expression made its layer."""
-        for owner, params in self._layers.items():
-            if any(param is view for param in params):
-                return owner
-        return next((name for name, bound in self.bindings.items() if bound is view), None)
+    def positions(self) -> dict[View, int]:
+        """Where views stand in the attribute order; a layer's parameters stand where the layer was applied."""
+        found: dict[View, int] = {}
+        for position, (name, view) in enumerate(self.bindings.items()):
+            for one in (*self._layers.get(name, ()), view):
+                found.setdefault(one, position)
+        return found
 
     def _name(self, view: View, name: str) -> None:
         object.__setattr__(view, "_name", name)
@@ -89,32 +90,28 @@ class _Namespace(dict[str, Any]):
 class PlannerType(type):
     """The metaclass of planners."""
 
-    scope: Scope
+    _scope: Scope
 
     @classmethod
-    def __prepare__(cls, name: str, bases: tuple[type, ...], /, **kwargs: Any) -> Mapping[str, object]:
+    def __prepare__(cls, name: str, bases: tuple[type, ...], /, **kwargs: Any) -> _Namespace:
         """A namespace that names views."""
-        return _Namespace(Scope(name, tuple(base.scope for base in bases if isinstance(base, PlannerType))))
+        return _Namespace(Scope(name, tuple(base._scope for base in bases if isinstance(base, PlannerType))))
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> PlannerType:
-        if not isinstance(namespace, _Namespace):  # made by type(...) and not by a class statement
-            body, namespace = namespace, cls.__prepare__(name, bases)  # type: ignore[assignment]
-            namespace.update(body)
-            for key, value in body.items():
-                namespace[key] = value
-        planner = super().__new__(cls, name, bases, dict(namespace), **kwargs)
-        type.__setattr__(planner, "scope", namespace.scope)  # type: ignore[attr-defined]
-        return planner
+        body = namespace
+        if not isinstance(body, _Namespace):  # made by type(...) and not by a class statement
+            body = cls.__prepare__(name, bases)
+            for key, value in namespace.items():
+                body[key] = value
+        return super().__new__(cls, name, bases, {**body, "_scope": body.scope}, **kwargs)
 
     def __setattr__(cls, name: str, value: Any) -> None:
-        if name == "scope":
-            raise DeclarationValueError("'scope' is how a planner keeps its names, and cannot be set")
-        cls.scope.bind(name, value)
+        cls._scope.bind(name, value)
         super().__setattr__(name, value)
 
     def __delattr__(cls, name: str) -> None:
         super().__delattr__(name)
-        cls.scope.release(name)
+        cls._scope.release(name)
 
 
 class Planner(metaclass=PlannerType):
@@ -155,7 +152,7 @@ class Planner(metaclass=PlannerType):
         return command_line.main(cls, argv, data=data, opts=opts)
 
 
-RESERVED = frozenset({"main", "scope"})
+RESERVED = frozenset({"main"})
 
 
 def views_of(planner: type[Planner]) -> dict[str, View]:
@@ -179,9 +176,7 @@ def scopes_of(views: Sequence[View]) -> list[Scope]:
 
 
 def _ancestry(scope: Scope) -> Iterator[Scope]:
-    chain, pending = [], [scope]
-    while pending:
-        one = pending.pop()
-        chain.append(one)
-        pending.extend(one.parents)
+    chain = [scope]
+    for one in chain:  # grows as it goes
+        chain.extend(one.parents)
     return reversed(chain)

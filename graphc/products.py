@@ -96,7 +96,7 @@ def tensordot(a: Operand, b: Operand, axes: Any = 2) -> Node:
     return reshape(matrix, (*(left.shape[k] for k in rows), *(right.shape[k] for k in columns)))
 
 
-# einsum -----------------------------------------------------------------------------------------------------------------
+# einsum ---------------------------------------------------------------------------------------------------------------
 
 
 def einsum(subscripts: str, *operands: Operand) -> Node:

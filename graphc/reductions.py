@@ -12,7 +12,8 @@ from graphc.ir import ops
 from graphc.ir.core import Node, Op
 from graphc.ir.dims import product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
-from graphc.operands import BOOL, INDEX, Operand, as_axes, as_axis, as_float, as_node, cast, dtype_of, shape_text
+from graphc.ir.types import TensorType
+from graphc.operands import BOOL, INDEX, Operand, as_axes, as_axis, as_float, as_node, cast, dtype_of, number, shape_text
 
 Axis = int | tuple[int, ...] | None
 
@@ -56,7 +57,8 @@ def var(
     x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
     squares = square(subtract(x, mean(x, axis, keepdims=True)))
     count = product(x.shape[k] for k in as_axes(axis, len(x.shape)))
-    return divide(sum(squares, axis, keepdims=keepdims), subtract(count, ddof if correction is None else correction))
+    divisor = subtract(number(count, TensorType(x.dtype)), ddof if correction is None else correction)
+    return divide(sum(squares, axis, keepdims=keepdims), divisor)
 
 
 def std(

@@ -10,7 +10,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, ParamSpec
 
 import numpy as np
 
@@ -18,13 +18,15 @@ from graphc import indexing
 from graphc.dispatch import FUNCTIONS, UFUNCS
 from graphc.ir.core import Node
 from graphc.ir.dims import Dim, Extent
-from graphc.ir.errors import DeclarationError, DeclarationTypeError
+from graphc.ir.errors import DeclarationError, DeclarationTypeError, DifferentiationError
 from graphc.ir.types import Shape
 from graphc.locations import Place, user_place
 from graphc.operands import Operand, as_node, cast, dtype_of
 
 if TYPE_CHECKING:
     from graphc.planner import Scope
+
+P = ParamSpec("P")
 
 
 class Call(NamedTuple):
@@ -128,7 +130,7 @@ class View:
         return apply(func.__name__, FUNCTIONS[func], args, given)
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self._refuse("a view has no values to make an array of", "compile it and call the program: graphc.compile(view)")
+        self._refuse("a view has no values to make an array of", "compile it and call that: graphc.compile(view)(...)")
 
     # what would silently leave the graph ------------------------------------------------------------------------------
 
@@ -184,7 +186,7 @@ class View:
 
     def _refuse_function(self, name: str) -> NoReturn:
         supported = {function.__name__ for function in (*UFUNCS, *FUNCTIONS)} - {"<lambda>"}
-        near = difflib.get_close_matches(name, sorted(supported), n=3)
+        near = difflib.get_close_matches(name, sorted(supported), n=3, cutoff=0.4)
         hint = f"the nearest that work: {', '.join(f'np.{one}' for one in near)}" if near else None
         self._refuse(f"np.{name} does not work on views yet", hint)
 
@@ -457,7 +459,7 @@ def apply(
     views: list[View] = []
     try:
         result = function(*(_unwrap(arg, views) for arg in args), **{k: _unwrap(v, views) for k, v in kwargs.items()})
-    except DeclarationError as error:
+    except (DeclarationError, DifferentiationError) as error:
         if error.where is None:
             error.where = f"{user_place()}, {name}({', '.join(shown(arg) for arg in (*args, *kwargs.values()))})"
         raise
@@ -466,16 +468,17 @@ def apply(
     operands, call, place = tuple(dict.fromkeys(views)), Call(name, args, kwargs), user_place()
     if isinstance(result, Node):
         # x.astype(x.dtype) is x: one view, which keeps its name.
-        return operands[0] if operands and result is operands[0].node else View(result, operands, call, place)
+        same = [operand for operand in operands if operand.node is result]
+        return same[0] if same else View(result, operands, call, place)
     return tuple(View(one, operands, call, place) if isinstance(one, Node) else one for one in result)
 
 
-def public(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function of nodes one of views, under its own name."""
+def public(function: Callable[P, Node]) -> Callable[P, View]:
+    """Make a function of nodes one of views, under its own name; it takes arrays and numbers among them."""
 
     @functools.wraps(function)
-    def declare(*args: Any, **kwargs: Any) -> Any:
-        return apply(function.__name__, function, args, kwargs)
+    def declare(*args: P.args, **kwargs: P.kwargs) -> View:
+        return _one(apply(function.__name__, function, args, kwargs))
 
     return declare
 

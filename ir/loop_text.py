@@ -208,8 +208,8 @@ class _ProgramParser(Parser):
         name = self.name()
         self.expect("(")
         inputs = self.items(")", self.token_of_name)
-        params = self.items(")", self.token_of_name) if self.accept("params") and self.expect("(") else []
-        self.dims = self.items(")", self.name) if self.accept("dims") and self.expect("(") else []
+        params = self.section("params", self.token_of_name)
+        self.dims = self.section("dims", self.name)
         self.expect("{")
         self.skip_comments()
         while self.at(*SPACES):
@@ -228,9 +228,15 @@ class _ProgramParser(Parser):
         self.skip_comments()
         if self.token.kind != "end":
             self.expected("the end")
-        leaves = [tuple(self.known(token) for token in tokens) for tokens in (inputs, params)]
         return Program(
-            name, tuple(self.dims), *leaves, tuple(outputs), tuple(steps), arena, constants=tuple(self.constants)
+            name,
+            tuple(self.dims),
+            tuple(map(self.known, inputs)),
+            tuple(map(self.known, params)),
+            tuple(outputs),
+            tuple(steps),
+            arena,
+            constants=tuple(self.constants),
         )
 
     def skip_comments(self) -> None:
@@ -247,7 +253,8 @@ class _ProgramParser(Parser):
             self.fail(f"the buffer {name} is declared twice", token)
         self.expect(":")
         type = self.type()
-        base, offset = None, 0
+        base: Buffer | None = None
+        offset: Extent = 0
         if self.accept("of"):
             base = self.buffer()
             self.expect("at")
@@ -255,9 +262,10 @@ class _ProgramParser(Parser):
         self.buffers[name] = buffer = Buffer(name, type.dtype, type.shape, space, base, offset)
         if self.at("="):
             equals = self.advance()
-            if not all(isinstance(extent, int) for extent in type.shape):
-                self.fail(f"an array has no shape {type}", equals)
-            self.constants.append((buffer, self.array(type.dtype, type.shape)))
+            shape = tuple(extent for extent in type.shape if isinstance(extent, int))
+            if len(shape) < type.ndim:
+                self.fail(f"an array has no type {type}", equals)
+            self.constants.append((buffer, self.array(type.dtype, shape)))
 
     def token_of_name(self) -> Token:
         token = self.token

@@ -20,7 +20,7 @@ from graphc.ir.types import TensorType
 # A header longer than this has a line for every leaf.
 WIDTH = 120
 _PLACE = re.compile(r'"(?:[^"\\]|\\.)*"|[^,"]+')
-_GENERATED = re.compile(r".*_\d+")
+_GENERATED = re.compile(r"(.+)_\d+", re.DOTALL)
 
 # printing -----------------------------------------------------------------------------------------------------------
 
@@ -149,8 +149,8 @@ class _GraphParser(Parser):
         name = self.name()
         self.expect("(")
         inputs = self.items(")", lambda: self.leaf(INPUT))
-        params = self.items(")", lambda: self.leaf(PARAM)) if self.accept("params") and self.expect("(") else []
-        wrt = self.items(")", self.reference) if self.accept("wrt") and self.expect("(") else []
+        params = self.section("params", lambda: self.leaf(PARAM))
+        wrt = self.section("wrt", self.reference)
         self.expect("{")
         while self.at("%"):
             self.step()
@@ -278,8 +278,12 @@ class _GraphParser(Parser):
 
 def _user_names(graph: Graph, names: Mapping[Node, str]) -> dict[Node, str]:
     """The names without those that `naming` gives anyway, so that a parsed graph goes on like the one printed."""
-    leaves = set(graph.leaves)
-    kept = {node: name for node, name in names.items() if node in leaves or not _GENERATED.fullmatch(name)}
+    leaves, given = set(graph.leaves), set(names.values())
+    kept: dict[Node, str] = {}
+    for node, name in names.items():
+        base = _GENERATED.fullmatch(name)
+        if node in leaves or base is None or (base[1] not in given and base[1] != node.op.name):
+            kept[node] = name
     for _ in range(3):  # a name kept may change what the others would be called
         again = naming(replace(graph, names=kept))
         wrong = {node: name for node, name in names.items() if again[node] != name}

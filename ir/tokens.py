@@ -17,7 +17,7 @@ import numpy as np
 from graphc.ir.core import Literal
 from graphc.ir.dims import Dim, Extent, dim, dim_max, dim_min, floor_divide, is_extent
 from graphc.ir.errors import CompileValueError, DeclarationError
-from graphc.ir.types import DTYPE_NAMES, DTYPES, Shape, TensorType
+from graphc.ir.types import DTYPE_NAMES, DTYPES, TensorType
 
 Item = TypeVar("Item")
 
@@ -234,6 +234,13 @@ class Parser:
             found.append(item())
         return found
 
+    def section(self, word: str, item: Callable[[], Item]) -> list[Item]:
+        """Take ``word(item, ...)`` where it stands, and no items where it does not."""
+        if not self.accept(word):
+            return []
+        self.expect("(")
+        return self.items(")", item)
+
     def nested(self, read: Callable[[], Item]) -> Item:
         """Read something one level deeper; levels are bounded, so that no text overflows the stack."""
         self.depth += 1
@@ -249,7 +256,7 @@ class Parser:
         """Take an int or an expression of dims."""
         token = self.token
         value = self.expression()
-        if not is_extent(value):
+        if not isinstance(value, int | Dim):
             self.fail("expected a dim, got a variable", token)
         return value
 
@@ -389,11 +396,12 @@ class Parser:
         dtype = self.dtype()
         if not self.at("(", "["):
             return dtype
-        shape: Shape = tuple(self.items("]", self.extent)) if self.accept("[") else ()
-        if not all(isinstance(extent, int) and extent >= 0 for extent in shape):
+        extents = self.items("]", self.extent) if self.accept("[") else []
+        shape = tuple(extent for extent in extents if isinstance(extent, int) and extent >= 0)
+        if len(shape) < len(extents):
             self.fail("expected a shape of numbers", token)
         self.expect("(")
-        array = self.array(dtype, shape)  # type: ignore[arg-type]  # all ints, as just checked
+        array = self.array(dtype, shape)
         self.expect(")")
         return Literal(array)
 

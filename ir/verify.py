@@ -40,10 +40,10 @@ Problems = Iterator[tuple[Node | None, str]]
 
 def _leaves(graph: Graph) -> Problems:
     """Leaves are declared, once, as what they are; whatever is reached is declared."""
-    for role, op, leaves in (("input", INPUT, graph.inputs), ("parameter", PARAM, graph.params)):
+    for role, op, leaves in (("inputs", INPUT, graph.inputs), ("params", PARAM, graph.params)):
         for leaf in leaves:
             if leaf.op is not op or leaf.operands:
-                yield leaf, f"an {role} is a {leaf.op.name}" if op is INPUT else f"a {role} is a {leaf.op.name}"
+                yield leaf, f"{role} lists a node of the op {leaf.op.name}"
             if leaf.attrs != (("dtype", leaf.dtype), ("shape", leaf.shape)):
                 yield leaf, f"a leaf of type {leaf.type} has the attributes of another"
     if len(set(graph.leaves)) < len(graph.leaves):
@@ -51,15 +51,15 @@ def _leaves(graph: Graph) -> Problems:
     declared = set(graph.leaves)
     for node in toposort(graph.roots):
         if node.op in (INPUT, PARAM) and node not in declared:
-            yield node, f"a step reads an {node.op.name} that the graph does not declare"
+            yield node, f"the graph reads an undeclared {node.op.name}"
 
 
 def _names(graph: Graph) -> Problems:
     """No two nodes have one name."""
     seen: dict[str, Node] = {}
     for node, name in graph.names.items():
-        if not isinstance(name, str) or not name:
-            yield node, f"{name!r} is no name"
+        if not name:
+            yield node, "a name is empty"
         if seen.setdefault(name, node) is not node:
             yield node, f"two nodes are named {name}"
 

@@ -255,7 +255,8 @@ def _adjoint_names(graph: Graph, adjoint: Adjoint) -> dict[Node, str]:
 
 
 def _adjoint_origins(graph: Graph, adjoint: Adjoint) -> Mapping[Node, tuple[str, ...]]:
-    origins = Origins(graph.origins, (*graph.leaves, *graph.steps))
+    seeds = list(adjoint.cotangents.values())[:1]
+    origins = Origins(graph.origins, (*graph.leaves, *graph.steps, *(seed.value for seed in seeds)))
     for node, parts in adjoint.made.items():
         origins.attribute([part.value for part in parts], graph.origins.get(node, ()))
     return origins.places

@@ -120,8 +120,8 @@ class _Lowering:
             if node.op is ops.concatenate and node["axis"] == 0:
                 whole = self.homes.setdefault(node, Buffer(self.names[node], node.dtype, node.shape, "arena"))
                 offset: Extent = 0
-                for piece in node.operands:
-                    part = Buffer(f"{self.names[node]}_part", node.dtype, piece.shape, "alias", whole, offset)
+                for k, piece in enumerate(node.operands):
+                    part = Buffer(f"{self.names[node]}_part{k}", node.dtype, piece.shape, "alias", whole, offset)
                     self._house(piece, part)
                     offset = offset + piece.type.size
         return tuple(outputs)
@@ -168,6 +168,10 @@ class _Lowering:
         name = next(text for text in (name, *(f"{name}_{k}" for k in range(1, 99))) if text not in taken)
         body.append(Load(name, self.materialised(node), index, mask))
         return name
+
+    def is_leaf(self, node: Node) -> bool:
+        """Whether a value is (part of) what the caller passes: another view of that memory costs nothing."""
+        return node in self.buffers and self.buffers[node].root.space in ("input", "param", "constant")
 
     def materialised(self, node: Node) -> Buffer:
         """The buffer that holds a value; numbers that a call wants as an array are filled in here."""
@@ -256,7 +260,13 @@ def lower_transpose(lowering: _Lowering, node: Node) -> None:
 
 
 def lower_slice(lowering: _Lowering, node: Node) -> None:
-    """Element k is element ``start + k * step``."""
+    """Element k is element ``start + k * step``; whole rows of a leaf are a part of it."""
+    operand = node.operands[0]
+    rows = node.shape[1:] == operand.shape[1:] and node["step"][:1] == (1,)
+    if rows and node not in lowering.homes and lowering.is_leaf(operand):
+        buffer, offset = lowering.buffers[operand], node["start"][0] * product(node.shape[1:])
+        lowering.buffers[node] = Buffer(lowering.names[node], node.dtype, node.shape, "alias", buffer, offset)
+        return
     relayout(
         lowering, node,
         tuple(axis(name) * step + start
@@ -269,7 +279,7 @@ def lower_reshape(lowering: _Lowering, node: Node) -> None:
     operand = node.operands[0]
     index = split_index(operand.shape, node.shape)
     home = lowering.homes.get(node)
-    if index is not None and (home is None or literal(operand) is not None):
+    if index is not None and (home is None or literal(operand) is not None) and not lowering.is_leaf(operand):
         relayout(lowering, node, index)
         return
     buffer = lowering.materialised(operand)
@@ -351,10 +361,10 @@ def lower_concatenate(lowering: _Lowering, node: Node) -> None:
         return
     whole = lowering.home(node)
     offset: Extent = 0
-    for piece in node.operands:
+    for k, piece in enumerate(node.operands):
         buffer = lowering.buffers.get(piece)
         if buffer is None or buffer.root != whole.root or absolute_offset(buffer) != absolute_offset(whole) + offset:
-            lowering.copy(piece, Buffer(f"{whole.name}_part", node.dtype, piece.shape, "alias", whole, offset))
+            lowering.copy(piece, Buffer(f"{whole.name}_part{k}", node.dtype, piece.shape, "alias", whole, offset))
         offset = offset + piece.type.size
     lowering.buffers[node] = whole
 

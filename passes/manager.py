@@ -1,10 +1,10 @@
-"""The pass manager: runs a literal tuple of passes, verifies after each, and lets observers time, dump and doubt them."""
+"""The pass manager: runs a literal tuple of passes, verifies after each, and lets observers dump and doubt them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -15,6 +15,9 @@ from graphc.ir.dims import bind, extent_names
 from graphc.ir.errors import CompileError, GraphcError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import interpret
+from graphc.ir.loop_text import print_program
+from graphc.ir.loop_verify import verify_program
+from graphc.ir.loops import Program
 from graphc.ir.text import print_graph
 from graphc.ir.verify import verify
 from graphc.passes.canonicalize import Canonicalize
@@ -49,7 +52,10 @@ class Language:
     suffix: str
 
 
-LANGUAGES: Mapping[type, Language] = {Graph: Language(verify, print_graph, ".gir")}
+LANGUAGES: Mapping[type, Language] = {
+    Graph: Language(verify, print_graph, ".gir"),
+    Program: Language(verify_program, print_program, ".loops"),
+}
 
 State: TypeAlias = "tuple[Any, ...]"
 
@@ -135,7 +141,17 @@ def _check(snapshot: Snapshot, languages: Mapping[type, Language]) -> None:
                 raise CompileError(f"what {snapshot.stage} made is not well-formed: {error}") from error
 
 
-# observers --------------------------------------------------------------------------------------------------------------
+def environment_observers(environment: Mapping[str, str]) -> tuple[Observer, ...]:
+    """The observers that environment variables ask for: ``GRAPHC_DUMP=directory`` and ``GRAPHC_PARANOID=1``."""
+    found: list[Observer] = []
+    if directory := environment.get("GRAPHC_DUMP"):
+        found.append(Dump(Path(directory)))
+    if environment.get("GRAPHC_PARANOID", "0") not in ("", "0"):
+        found.append(Paranoid())
+    return tuple(found)
+
+
+# observers ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +159,7 @@ class Dump:
     """Writes every stage into a directory: ``00-build.gir``, ``01-canonicalize.gir``, ..."""
 
     directory: Path
-    languages: Mapping[type, Language] = LANGUAGES
+    languages: Mapping[type, Language] = field(default_factory=lambda: LANGUAGES)
 
     def __call__(self, index: int, before: State, snapshot: Snapshot) -> None:
         """Write one stage."""
@@ -168,7 +184,7 @@ class Paranoid:
         Raises
         ------
         CompileError
-            Naming the pass, the output and the largest difference.
+            Naming the pass, the output and the first element that differs.
         """
         if index == 0 or not all(isinstance(item, Graph) for item in (*before, *snapshot.state)):
             return
@@ -176,10 +192,10 @@ class Paranoid:
         old, new = _values(before, sizes), _values(snapshot.state, sizes)
         names = naming(before[0])
         for node, left, right in zip(before[0].outputs, old, new, strict=False):
-            if not _agree(left, right):
+            if (wrong := _differing(left, right)).any():
                 raise CompileError(
-                    f"the pass {snapshot.stage} changed the value of {names[node]} "
-                    f"by up to {np.nanmax(np.abs(left - right))}",
+                    f"the pass {snapshot.stage} changed the value of {names[node]}: "
+                    f"{left[wrong].flat[0]} before, {right[wrong].flat[0]} after",
                     hint="this is a bug of graphc: please report it with the graph",
                 )
 
@@ -226,9 +242,11 @@ def _feeds(graph: Graph, sizes: Mapping[str, int], known: Mapping[str, np.ndarra
     }
 
 
-def _agree(left: np.ndarray, right: np.ndarray) -> bool:
+def _differing(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Which elements differ by more than rounding."""
     if left.dtype.kind != "f":
-        return bool(np.array_equal(left, right))
+        return np.asarray(left != right)
     tolerance = np.sqrt(np.finfo(left.dtype).eps)
     scale = max(float(np.max(np.abs(left), initial=0.0, where=np.isfinite(left))), 1.0)
-    return bool(np.allclose(left, right, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
+    close = np.isclose(left, right, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+    return np.asarray(~close)

@@ -1,18 +1,18 @@
-"""Pack: one array per dtype for all parameters, for their gradients and for their next values.
+"""Pack: one array per block of parameters, for their gradients and for their next values.
 
 A call then takes a handful of arguments, an optimiser is one kernel over one array, and a flat vector for a solver is
-free. Inside the graph each parameter is a slice of the packed leaf, reshaped.
+free. Inside the graph each parameter is a slice of its packed leaf, reshaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from graphc.ir.core import PARAM, Node, leaf, rebuild
+from graphc.ir.core import PARAM, Node, full, leaf, rebuild
 from graphc.ir.graph import Graph
 from graphc.ir.ops import concatenate, reshape, slice_
 from graphc.ir.types import DTYPES, TensorType
@@ -37,106 +37,97 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Packing:
-    """How arrays are packed: for each dtype the slots, in order and without gaps."""
+class Block:
+    """Parameters of one dtype in one array: slots in order and without gaps."""
 
-    slots: Mapping[np.dtype, tuple[Slot, ...]]
+    name: str
+    dtype: np.dtype[Any]
+    slots: tuple[Slot, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.slots[-1].offset + self.slots[-1].size
 
     @classmethod
-    def of(cls, named: Mapping[Node, str]) -> Packing:
-        """Pack values of static shape, each dtype in the order given."""
-        slots: dict[np.dtype, list[Slot]] = {}
-        for node, name in named.items():
-            group = slots.setdefault(node.dtype, [])
+    def layouts(cls, params: Iterable[tuple[str, np.dtype[Any], tuple[int, ...]]]) -> tuple[Block, ...]:
+        """Blocks named ``params_f32``, ... for parameters given as (name, dtype, shape): one for each dtype."""
+        slots: dict[np.dtype[Any], list[Slot]] = {}
+        for name, dtype, shape in params:
+            group = slots.setdefault(dtype, [])
             offset = group[-1].offset + group[-1].size if group else 0
-            group.append(Slot(name, offset, tuple(int(extent) for extent in node.shape)))
-        return cls({dtype: tuple(group) for dtype, group in slots.items()})
-
-    def size(self, dtype: np.dtype) -> int:
-        """The number of elements of one packed array."""
-        last = self.slots[dtype][-1]
-        return last.offset + last.size
+            group.append(Slot(name, offset, shape))
+        return tuple(cls(f"params_{DTYPES[dtype.name]}", dtype, tuple(group)) for dtype, group in slots.items())
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A packed graph, and how its params (``params_f32``) and gradients (``d_params_f32``) are packed.
-
-    Its outputs are those of the graph that are no gradients of params, then one array of gradients per dtype.
-    """
-
-    graph: Graph
-    params: Packing
-    gradients: Packing
-
-
-def pack(graph: Graph, gradients: Sequence[Node] = ()) -> Packed:
-    """Pack the params of a graph.
+def pack(graph: Graph, blocks: Sequence[Block], wrt: Sequence[tuple[Node, str]] = ()) -> Graph:
+    """The graph with its params as slices of packed leaves, one for each block.
 
     Parameters
     ----------
     graph : Graph
-        Differentiated (`wrt` is empty), params of static shape.
-    gradients : sequence of Node
-        The wrt whose gradients are the last outputs of the graph, in order. Those that are params are packed.
+        Differentiated (`graph.wrt` is empty), params of static shape.
+    blocks : sequence of Block
+        Where the params live. A block may hold more than this graph uses.
+    wrt : sequence of (Node, str)
+        The nodes whose gradients are the last outputs, in order, and their names.
+
+    Returns
+    -------
+    Graph
+        Its params are packed leaves, in the order of `blocks`. Its outputs are those that are no gradients of params,
+        in order, then for each block with a param in `wrt` one packed array of gradients, zeros for all other slots.
     """
     names = {param: graph.names[param] for param in graph.params}
-    layout = Packing.of(names)
-    homes = {dtype: leaf(PARAM, TensorType(dtype, (layout.size(dtype),))) for dtype in layout.slots}
-    parts = _parts(graph, layout, homes)
+    homes = [leaf(PARAM, TensorType(block.dtype, (block.size,))) for block in blocks]
+    parts = _parts(names, blocks, homes)
     new: dict[Node, Node] = {node: parts.get(node, node) for node in graph.leaves}
     for step in graph.steps:
         new[step] = rebuild(step, tuple(new[operand] for operand in step.operands))
     moved = graph.remap(new)
 
-    plain = len(graph.outputs) - len(gradients)
-    found = dict(zip(gradients, moved.outputs[plain:], strict=True))
-    kept = [value for node, value in found.items() if node not in names]
-    gradient_layout = Packing.of({param: name for param, name in names.items() if param in found})
-    packed_gradients = {
-        dtype: _flat([found[param] for param in graph.params if param in found and param.dtype == dtype])
-        for dtype in gradient_layout.slots
-    }
-    labels = {home: f"params_{DTYPES[dtype.name]}" for dtype, home in homes.items()}
-    labels.update((value, f"d_params_{DTYPES[dtype.name]}") for dtype, value in packed_gradients.items())
+    plain = len(graph.outputs) - len(wrt)
+    found = list(zip(wrt, moved.outputs[plain:], strict=True))
+    gradients = {name: value for (node, name), value in found if node.op is PARAM}
+    others = [value for (node, _), value in found if node.op is not PARAM]
+    packed = [
+        (block, _flat(block, gradients)) for block in blocks if any(slot.name in gradients for slot in block.slots)
+    ]
+    updates = {names[param]: value for param, value in moved.updates}
     result = replace(
         moved,
-        params=tuple(homes.values()),
-        outputs=(*moved.outputs[:plain], *kept, *packed_gradients.values()),
-        updates=_updates(graph, dict(moved.updates), parts, homes),
+        params=tuple(homes),
+        outputs=(*moved.outputs[:plain], *others, *(value for _, value in packed)),
+        updates=tuple(
+            (home, _flat(block, {name: parts[param] for param, name in names.items()} | updates))
+            for block, home in zip(blocks, homes, strict=True)
+            if any(slot.name in updates for slot in block.slots)
+        ),
     )
-    return Packed(_named(result, labels), layout, gradient_layout)
+    labels = {home: block.name for block, home in zip(blocks, homes, strict=True)}
+    labels.update((value, f"d_{block.name}") for block, value in packed)
+    return _named(result, labels)
 
 
-def _parts(graph: Graph, layout: Packing, homes: Mapping[np.dtype, Node]) -> dict[Node, Node]:
+def _parts(names: Mapping[Node, str], blocks: Sequence[Block], homes: Sequence[Node]) -> dict[Node, Node]:
     """Each param as a part of its packed leaf."""
+    places = {slot.name: (home, slot) for block, home in zip(blocks, homes, strict=True) for slot in block.slots}
     parts: dict[Node, Node] = {}
-    for dtype, slots in layout.slots.items():
-        params = (param for param in graph.params if param.dtype == dtype)
-        for param, slot in zip(params, slots, strict=True):
-            part = homes[dtype]
-            if part.shape != (slot.size,):
-                part = slice_(part, start=(slot.offset,), size=(slot.size,), step=(1,))
-            parts[param] = part if part.shape == slot.shape else reshape(part, shape=slot.shape)
+    for param, name in names.items():
+        part, slot = places[name]
+        if part.shape != (slot.size,):
+            part = slice_(part, start=(slot.offset,), size=(slot.size,), step=(1,))
+        parts[param] = part if part.shape == slot.shape else reshape(part, shape=slot.shape)
     return parts
 
 
-def _flat(values: Sequence[Node]) -> Node:
-    """Arrays one after the other, as one vector."""
-    flat = [value if len(value.shape) == 1 else reshape(value, shape=(value.type.size,)) for value in values]
+def _flat(block: Block, values: Mapping[str, Node]) -> Node:
+    """The values of a block's slots, zeros where there is none, one after the other in one vector."""
+    flat = []
+    for slot in block.slots:
+        value = values.get(slot.name) or full(0, TensorType(block.dtype, slot.shape))
+        flat.append(value if len(value.shape) == 1 else reshape(value, shape=(slot.size,)))
     return flat[0] if len(flat) == 1 else concatenate(*flat, axis=0)
-
-
-def _updates(
-    graph: Graph, updates: Mapping[Node, Node], parts: Mapping[Node, Node], homes: Mapping[np.dtype, Node]
-) -> tuple[tuple[Node, Node], ...]:
-    """One next value per packed leaf that changes; a param without an update keeps its part."""
-    result = []
-    for dtype, home in homes.items():
-        params = [param for param in graph.params if param.dtype == dtype]
-        if any(param in updates for param in params):
-            result.append((home, _flat([updates.get(param, parts[param]) for param in params])))
-    return tuple(result)
 
 
 def _named(graph: Graph, labels: Mapping[Node, str]) -> Graph:
@@ -147,8 +138,7 @@ def _named(graph: Graph, labels: Mapping[Node, str]) -> Graph:
     for node, name in labels.items():
         while name in taken:
             name += "_"
-        if node.op is PARAM or node not in names:
-            names[node] = name
+        if names.setdefault(node, name) == name:
             taken.add(name)
     origins = {node: places for node, places in graph.origins.items() if node in kept}
     return replace(graph, names=names, origins=origins)

@@ -57,19 +57,17 @@ def reached(outputs: Sequence[Node]) -> dict[Node, Reach]:
     best = dict.fromkeys(outputs, SMOOTH)
     for node in reversed(toposort(outputs)):
         for operand, flow in zip(node.operands, flows(node), strict=True):
-            found = _through(node, operand, flow, best[node])
+            found = best[node] if flow else _below(node, best[node])
             if operand not in best or found.rank > best[operand].rank:
                 best[operand] = found
     return best
 
 
-def _through(node: Node, operand: Node, flow: bool, above: Reach) -> Reach:
-    if flow or above is FLAT:
-        return above
-    if isinstance(derivative_of(node), PiecewiseConstant):
+def _below(node: Node, above: Reach) -> Reach:
+    """How an operand is reached that no derivative flows to."""
+    if above is FLAT or isinstance(derivative_of(node), PiecewiseConstant):
         return FLAT
-    # Of several discrete ops on a path the one that takes the floats is to blame: argmax, not the cast of its result.
-    return above if above.rank == 0 and not operand.type.is_float else Reach(0, node.op.name)
+    return Reach(0, node.op.name)
 
 
 def check_wrt(outputs: Sequence[Node], wrt: Sequence[Node], names: Mapping[Node, str]) -> None:

@@ -1,0 +1,161 @@
+"""Functions of views beyond NumPy, in scipy.special's or the field's names, and new arrays over symbolic shapes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from graphc import indexing, layout, reductions
+from graphc.arithmetic import add, multiply, where
+from graphc.ir import ops
+from graphc.ir.core import Node
+from graphc.ir.dims import Extent
+from graphc.operands import FLOAT, Operand, as_float, as_node, number
+from graphc.views import public
+
+# activations ----------------------------------------------------------------------------------------------------------
+
+
+@public
+def sigmoid(x: Operand) -> Node:
+    """``1 / (1 + exp(-x))``, stable at both ends."""
+    return ops.sigmoid(as_float(x))
+
+
+@public
+def relu(x: Operand) -> Node:
+    """``max(x, 0)``; its slope at 0 is 0."""
+    return ops.relu(as_float(x))
+
+
+@public
+def leaky_relu(x: Operand, slope: Operand = 0.01) -> Node:
+    """x where it is positive, else ``slope * x``."""
+    x = as_float(x)
+    return where(_positive(x), x, multiply(slope, x))
+
+
+@public
+def elu(x: Operand, alpha: Operand = 1.0) -> Node:
+    """x where it is positive, else ``alpha * (exp(x) - 1)`` (Clevert et al., 2016)."""
+    x = as_float(x)
+    return where(_positive(x), x, multiply(alpha, ops.expm1(x)))
+
+
+@public
+def gelu(x: Operand, approximate: bool = False) -> Node:
+    """x times the normal distribution function of x, or its tanh approximation (Hendrycks and Gimpel, 2016)."""
+    x = as_float(x)
+    if approximate:
+        inner = multiply(math.sqrt(2 / math.pi), add(x, multiply(0.044715, ops.integer_power(x, n=3))))
+        return multiply(multiply(0.5, x), add(1, ops.tanh(inner)))
+    return multiply(multiply(0.5, x), add(1, ops.erf(multiply(math.sqrt(0.5), x))))
+
+
+@public
+def silu(x: Operand) -> Node:
+    """``x * sigmoid(x)``."""
+    x = as_float(x)
+    return multiply(x, ops.sigmoid(x))
+
+
+@public
+def softplus(x: Operand) -> Node:
+    """``log(1 + exp(x))``, stable at both ends."""
+    return ops.softplus(as_float(x))
+
+
+@public
+def log_sigmoid(x: Operand) -> Node:
+    """``log(sigmoid(x))``, stable at both ends."""
+    return ops.log_sigmoid(as_float(x))
+
+
+@public
+def step(x: Operand) -> Node:
+    """1 where ``x >= 0``, else 0; its slope is 0 everywhere."""
+    return ops.step(as_float(x))
+
+
+@public
+def erf(x: Operand) -> Node:
+    """The error function."""
+    return ops.erf(as_float(x))
+
+
+def _positive(x: Node) -> Node:
+    return ops.greater(x, number(0, x.type))
+
+
+# along axes -----------------------------------------------------------------------------------------------------------
+
+
+@public
+def softmax(x: Operand, axis: int = -1) -> Node:
+    """``exp(x) / sum(exp(x))`` along an axis, without overflow."""
+    return reductions.softmax(x, axis)
+
+
+@public
+def log_softmax(x: Operand, axis: int = -1) -> Node:
+    """The logarithm of `softmax`, without its underflow."""
+    return reductions.log_softmax(x, axis)
+
+
+@public
+def logsumexp(x: Operand, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Node:
+    """``log(sum(exp(x)))`` over axes, without overflow."""
+    return reductions.logsumexp(x, axis, keepdims=keepdims)
+
+
+@public
+def norm(
+    x: Operand, ord: float = 2, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> Node:
+    """The vector norm over axes, which count as one (all of them, for None); the gradient of the 2-norm at 0 is 0."""
+    return reductions.norm(x, ord, axis, keepdims=keepdims)
+
+
+@public
+def one_hot(k: Operand, depth: Extent, dtype: Any = "float64") -> Node:
+    """1 at position k of a new last axis of `depth` elements, 0 elsewhere; a k out of range is an error at the call."""
+    return indexing.one_hot(k, depth, dtype)
+
+
+@public
+def stop_gradient(x: Operand) -> Node:
+    """x itself, which derivatives take for a constant."""
+    return ops.stop_gradient(as_node(x))
+
+
+# new arrays -----------------------------------------------------------------------------------------------------------
+
+
+@public
+def zeros(shape: Any, dtype: Any = FLOAT) -> Node:
+    """Zeros, over a shape of ints and dims."""
+    return layout.zeros(shape, dtype)
+
+
+@public
+def ones(shape: Any, dtype: Any = FLOAT) -> Node:
+    """Ones, over a shape of ints and dims."""
+    return layout.ones(shape, dtype)
+
+
+@public
+def full(shape: Any, fill_value: Operand, dtype: Any = None) -> Node:
+    """A value (a view too) spread over a shape of ints and dims."""
+    return layout.full(shape, fill_value, dtype)
+
+
+@public
+def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = FLOAT) -> Node:
+    """Ones on the k-th diagonal of an N x M matrix, zeros elsewhere."""
+    return layout.eye(N, M, k, dtype)
+
+
+@public
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Node:
+    """``start, start + step, ...`` before `stop`, from 0 if there is one bound: ints, dims or known floats."""
+    return layout.arange(start, stop, step, dtype)

@@ -1,0 +1,370 @@
+"""Programs: compiled views, called with arrays."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from graphc.build import Built, build
+from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
+from graphc.executable import TARGETS, Executable, compiled, host_function, interpreted
+from graphc.feeds import Slot, check_names
+from graphc.initializers import Initial, initial_value
+from graphc.ir.core import INPUT, PARAM
+from graphc.ir.errors import (
+    CompileTypeError,
+    CompileValueError,
+    DifferentiationValueError,
+    GraphcWarning,
+)
+from graphc.ir.graph import Graph, naming
+from graphc.ir.interpret import bind_dims
+from graphc.ir.ops import anchor
+from graphc.parameters import Parameters, fitting, gather_parameters, unknown_name
+from graphc.passes.differentiate import check_scalar, unreached
+from graphc.passes.manager import STAGES, VARIANTS, Snapshot
+from graphc.passes.reach import check_wrt
+from graphc.views import View
+
+
+def compile(
+    outputs: View | Sequence[View] | Graph,
+    wrt: View | str | Sequence[View | str] | None = None,
+    target: str = "cpu",
+    *,
+    params: Mapping[str, Any] | None = None,
+    updates: Mapping[View, View] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    name: str | None = None,
+) -> Program:
+    """Compile views to a program. Code is generated when it is first called.
+
+    Parameters
+    ----------
+    outputs : View, sequence of View, or ir.Graph
+        What the program returns: a value for a view, a tuple for a sequence.
+    wrt : View, str, sequence of these, "params" or None
+        What `value_and_grad` and `backward` differentiate the first output with respect to. "params": the parameters
+        that the outputs depend on. None: nothing.
+    target : {"cpu", "interpret"}
+        Emitted Numba functions, or the NumPy reference evaluator.
+    params : mapping, optional
+        Another program's or trainer's `params`, to share them live; or values to start from.
+    updates : mapping from View to View, optional
+        Next values of parameters, stored by ``program(...)`` and `value_and_grad` after the outputs are computed.
+    seed : int
+        Initial parameters are a function of (seed, name).
+    threads : int, optional
+        The number of threads that kernels may use; they run serially so far (products use BLAS's own threads).
+    name : str, optional
+        The graph's name in what is printed.
+
+    Raises
+    ------
+    CompileError
+        For an unknown target or name, an unnamed input, two leaves of one name.
+    DifferentiationError
+        For a wrt that is not of floats, or that the output depends on only through a discrete op.
+
+    Warns
+    -----
+    GraphcWarning
+        For a wrt that the output does not depend on: its gradient is zeros.
+    """
+    if target not in TARGETS:
+        raise CompileValueError(unknown_name(str(target), TARGETS, "target"))
+    if target == "cuda":
+        raise CompileValueError("the target 'cuda' is not there yet", hint="use target='cpu' or target='interpret'")
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 0):
+        raise CompileValueError(f"threads is a number of threads or None, got {threads!r}")
+    if isinstance(outputs, Graph):
+        built = _built_graph(outputs, wrt, name)
+        single = len(outputs.outputs) == 1
+    else:
+        single = isinstance(outputs, View)
+        roots = [outputs] if isinstance(outputs, View) else _views(outputs)
+        asked = [wrt] if isinstance(wrt, View) or (isinstance(wrt, str) and wrt != "params") else wrt
+        built = build(roots, () if asked is None else asked, updates, name)
+    _check_derivatives(built)
+    start = {each: initial_value(initial, seed, each) for each, initial in built.initial.items()}
+    return Program(built, single, target, gather_parameters(built.initial, start, params))
+
+
+def _views(outputs: Any) -> list[View]:
+    views = list(outputs) if isinstance(outputs, Sequence) else []
+    if not views or not all(isinstance(view, View) for view in views):
+        raise CompileTypeError(f"compile wants a view, a list of views or an ir.Graph, got {outputs!r}")
+    return views
+
+
+def _built_graph(graph: Graph, wrt: Any, name: str | None) -> Built:
+    """A graph that was parsed or made by hand, as if it had been built from views."""
+    asked = [wrt] if isinstance(wrt, str) and wrt != "params" else [] if wrt is None else wrt
+    names = naming(graph)
+    known = {text: node for node, text in names.items()}
+    if asked == "params":
+        asked = [names[node] for node in graph.params]
+    for text in asked:
+        if text not in known:
+            raise CompileValueError(unknown_name(str(text), known, "node"))
+    marked = {known[text] for text in asked if known[text].op not in (INPUT, PARAM)}
+    if asked:
+        new = {leaf: leaf for leaf in graph.leaves}
+        for step in graph.steps:
+            result = step.op(*(new[operand] for operand in step.operands), **dict(step.attrs))
+            new[step] = anchor(result) if step in marked else result
+        graph = replace(graph.remap(new), wrt=tuple(dict.fromkeys(new[known[text]] for text in asked)))
+        positions = {text: graph.wrt.index(new[known[text]]) for text in asked}
+    else:
+        positions = {}
+    initial = {names[node]: Initial(tuple(map(int, node.shape)), node.dtype) for node in graph.params}
+    return Built(replace(graph, name=name or graph.name), initial, positions)
+
+
+def _check_derivatives(built: Built) -> None:
+    graph = built.graph
+    if graph.wrt:
+        check_wrt(graph.outputs[:1], graph.wrt, graph.names)
+        output = naming(graph)[graph.outputs[0]]
+        for each in unreached(graph):
+            warnings.warn(f"{output} does not depend on {each}: its gradient is zeros", GraphcWarning, stacklevel=3)
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """What `Program.backward` needs of a `Program.forward`: feeds, saved values, and the parameters it read."""
+
+    values: Mapping[str, Any]
+    blocks: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way to run a program ("forward", "joint" or "split"): what stands after every stage, compiled on first use."""
+
+    name: str
+    graph: Graph
+    n_outputs: int
+    blocks: tuple[Any, ...] | None
+    target: str
+
+    @cached_property
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """The state after every stage."""
+        passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks)
+        return {snapshot.stage: snapshot for snapshot in compile_graph(self.graph, passes)}
+
+    @cached_property
+    def executables(self) -> tuple[Executable, ...]:
+        """One function, or forward and backward."""
+        if self.target == "interpret":
+            passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks)
+            until = next(k for k, step in enumerate(passes, 1) if step.name == "partition")
+            return tuple(interpreted(graph) for graph in compile_graph(self.graph, passes[:until])[-1].state)
+        stages = (self.snapshots[stage].state for stage in ("partition", "memory", "emit"))
+        return tuple(compiled(*parts) for parts in zip(*stages, strict=True))
+
+
+class Program:
+    """Compiled views. Call it with arrays by input name; see `compile`.
+
+    Parameters are in `params`, live: a mapping from name to NumPy view.
+    """
+
+    def __init__(self, built: Built, single: bool, target: str, params: Parameters) -> None:
+        self._built = built
+        self._single = single
+        self._target = target
+        self._params = params
+        graph = built.graph
+        self._slots = tuple(Slot(graph.names[node], node.dtype, node.shape) for node in graph.inputs)
+        self._input_names = tuple(slot.name for slot in self._slots)
+        self._variants: dict[tuple[str, bool], Variant] = {}
+        self._lock = threading.RLock()
+        self._seen_shapes: set[tuple[tuple[int, ...], ...]] = set()
+
+    # what it is -----------------------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> Parameters:
+        """The live parameters: reading gives a NumPy view, assignment copies in."""
+        return self._params
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the stages, in order."""
+        return STAGES
+
+    @property
+    def source(self) -> str:
+        """The emitted module."""
+        return self.ir("emit")
+
+    def ir(self, stage: str, variant: str | None = None) -> str:
+        """The text of what stands after a stage.
+
+        Parameters
+        ----------
+        stage : str
+            One of `stages`.
+        variant : {"forward", "joint", "split"}, optional
+            "joint" where the program was compiled with wrt, else "forward".
+        """
+        state = self._snapshot(stage, variant).state
+        texts = (LANGUAGES[type(item)].text(item) for item in state)
+        return "\n".join(text.rstrip("\n") + "\n" for text in texts)
+
+    def graph(self, stage: str, variant: str | None = None) -> Any:
+        """What stands after a stage as an object: a `Graph`, a `loops.Program` or text; a pair of them once split."""
+        state = self._snapshot(stage, variant).state
+        return state[0] if len(state) == 1 else state
+
+    def _snapshot(self, stage: str, variant: str | None) -> Snapshot:
+        if stage not in STAGES:
+            raise CompileValueError(unknown_name(str(stage), STAGES, "stage"))
+        if variant is not None and variant not in VARIANTS:
+            raise CompileValueError(unknown_name(str(variant), VARIANTS, "variant"))
+        return self._variant(variant or ("joint" if self._built.graph.wrt else "forward")).snapshots[stage]
+
+    def _variant(self, name: str, packed: bool = True) -> Variant:
+        with self._lock:
+            key = (name, packed)
+            if key not in self._variants:
+                self._variants[key] = self._new_variant(name, packed)
+            variant = self._variants[key]
+            if packed:
+                _ = variant.executables  # compiled here, under the lock, once
+            return variant
+
+    def _new_variant(self, name: str, packed: bool) -> Variant:
+        graph = self._built.graph
+        if name == "forward":
+            graph = replace(graph, wrt=())
+        elif not graph.wrt:
+            raise DifferentiationValueError(
+                f"{graph.name} was compiled without wrt", hint='compile it with wrt="params" or wrt=[view, ...]'
+            )
+        elif name == "joint":
+            check_scalar(graph.outputs[0], graph.names)
+        if name == "split":
+            graph = replace(graph, updates=())
+        blocks = tuple(block.layout for block in self._params.blocks) if packed else None
+        return Variant(name, graph, len(graph.outputs), blocks, self._target)
+
+    # calling it -----------------------------------------------------------------------------------------------------
+
+    def __call__(self, /, **feeds: Any) -> Any:
+        """The outputs, for inputs (and, for this call, parameters) by name."""
+        (executable,) = self._variant("forward").executables
+        arrays, blocks = self._arguments(feeds)
+        return self._value(executable(arrays, blocks))
+
+    def value_and_grad(self, /, **feeds: Any) -> tuple[Any, dict[str, Any]]:
+        """The outputs, and the gradients of the first one by the names of wrt.
+
+        Raises
+        ------
+        DifferentiationError
+            Where the first output is not a scalar, or the program has no wrt.
+        """
+        (executable,) = self._variant("joint").executables
+        arrays, blocks = self._arguments(feeds)
+        results = executable(arrays, blocks)
+        count = len(self._built.graph.outputs)
+        return self._value(results[:count]), self._gradients(results[count:])
+
+    def forward(self, /, **feeds: Any) -> tuple[Any, Saved]:
+        """The outputs, and what `backward` needs."""
+        executable, _ = self._variant("split").executables
+        arrays, blocks = self._arguments(feeds)
+        results = executable(arrays, blocks)
+        count = len(self._built.graph.outputs)
+        values = dict(zip(self._input_names, arrays, strict=True))
+        values |= zip(executable.output_names[count:], results[count:], strict=True)
+        return self._value(results[:count]), Saved(values, tuple(blocks))
+
+    def backward(self, saved: Saved, cotangent: Any = None) -> dict[str, Any]:
+        """The gradients by the names of wrt, for a cotangent of the first output (1 unless given, for scalars only)."""
+        _, executable = self._variant("split").executables
+        output = self._built.graph.outputs[0]
+        if cotangent is None:
+            check_scalar(output, self._built.graph.names)
+            cotangent = output.dtype.type(1)
+        else:
+            cotangent = Slot("cotangent", output.dtype, output.shape).prepare(cotangent)
+        known = {**saved.values}
+        arrays = [known.get(name, cotangent) for name in executable.input_names]
+        sizes = {executable.names[node]: node for node in executable.graph.inputs}
+        shapes = {name: np.shape(array) for name, array in zip(sizes, arrays, strict=True)}
+        bind_dims(sizes, shapes)
+        return self._gradients(executable(arrays, saved.blocks))
+
+    @property
+    def njit(self) -> Callable[..., Any]:
+        """The jitted function ``f(*inputs, *params)``, for calls from other jitted code.
+
+        It takes C-contiguous arrays of exact dtype (NumPy scalars for shape ()), inputs then params in declaration
+        order, and returns the value, or ``(value, *gradients)`` where the program has wrt.
+        """
+        if self._built.graph.updates:
+            raise CompileValueError(f"{self._built.graph.name} has updates, which only calls of the program store")
+        variant = self._variant("joint" if self._built.graph.wrt else "forward", packed=False)
+        (program,), (source,) = variant.snapshots["memory"].state, variant.snapshots["emit"].state
+        if program.constants:
+            names = ", ".join(buffer.name for buffer, _ in program.constants)
+            raise CompileValueError(
+                f"{self._built.graph.name} holds constant arrays ({names}), which a jitted function cannot carry",
+                hint="declare them as an Input or a Param",
+            )
+        return host_function(program, source)
+
+    # arguments and results --------------------------------------------------------------------------------------------
+
+    def _arguments(self, feeds: Mapping[str, Any]) -> tuple[list[Any], list[np.ndarray]]:
+        """The inputs, checked and cast, in order; and the blocks, copies where parameters are fed for this call."""
+        aliases = self._built.aliases
+        feeds = {aliases.get(name, name): value for name, value in feeds.items()}
+        check_names(feeds, self._input_names, self._params)
+        arrays = [slot.prepare(feeds[slot.name]) for slot in self._slots]
+        shapes = tuple(np.shape(array) for array in arrays)
+        if shapes not in self._seen_shapes:
+            graph = self._built.graph
+            leaves = {graph.names[node]: node for node in graph.inputs}
+            bind_dims(leaves, dict(zip(leaves, shapes, strict=True)), graph.guards)
+            self._seen_shapes.add(shapes)
+        blocks = [block.values for block in self._params.blocks]
+        fed = [name for name in feeds if name in self._params]
+        if fed:
+            blocks = [block.copy() for block in blocks]
+            own = Parameters(
+                (replace(block, values=values) for block, values in zip(self._params.blocks, blocks, strict=True)),
+                self._params,
+            )
+            for name in fed:
+                own[name] = fitting(feeds[name], own[name], name)
+        return arrays, blocks
+
+    def _value(self, results: Sequence[Any]) -> Any:
+        return results[0] if self._single else tuple(results)
+
+    def _gradients(self, results: Sequence[Any]) -> dict[str, Any]:
+        """Gradients by name, out of those that are no parameters' and the packed ones."""
+        graph = self._built.graph
+        names = [graph.names.get(node, "") for node in graph.wrt]
+        plain = iter(results)
+        found: dict[int, Any] = {k: next(plain) for k, node in enumerate(graph.wrt) if node.op is not PARAM}
+        for block in self._params.blocks:
+            slots = {slot.name: slot for slot in block.layout.slots}
+            inside = [k for k, node in enumerate(graph.wrt) if node.op is PARAM and names[k] in slots]
+            packed = next(plain) if inside else None
+            for k in inside:
+                view = slots[names[k]].view(packed)
+                found[k] = view if view.ndim else view[()]
+        return {name: found[k] for name, k in self._built.wrt.items()}

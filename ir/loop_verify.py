@@ -1,0 +1,365 @@
+"""Verify a program of the loop IR: scopes, dtypes, races, what is read before it is written, the arena's plan."""
+
+from __future__ import annotations
+
+import inspect
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from graphc.ir.core import Op
+from graphc.ir.dims import Dim, Extent, extent_names
+from graphc.ir.errors import CompileValueError, GraphcError
+from graphc.ir.loop_text import statement_text
+from graphc.ir.loops import (
+    COMBINE,
+    KINDS,
+    Accumulate,
+    Accumulator,
+    Affine,
+    Buffer,
+    Const,
+    Index,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Program,
+    Statement,
+    Store,
+    Value,
+)
+from graphc.ir.ops import OPS
+from graphc.ir.program_verify import program_problems
+from graphc.ir.types import TensorType
+
+INDEX = np.dtype("int64")
+Problems: TypeAlias = Iterator[tuple[Statement, str]]
+
+
+def verify_program(program: Program) -> None:
+    """Check that a program is well formed.
+
+    Raises
+    ------
+    CompileValueError
+        At the first rule broken, with the kernel and the statement that break it.
+    """
+    start = f"the program {program.name} is malformed"
+    for problem in program_problems(program):
+        raise CompileValueError(f"{start}: {problem}")
+    written = {buffer for buffer in program.buffers if buffer.space in ("input", "param", "constant")}
+    for step in program.steps:
+        if isinstance(step, Kernel):
+            for statement, problem in kernel_problems(step, program, written):
+                text = statement_text(statement, program.dims)
+                raise CompileValueError(f"{start}: in kernel {step.name} {problem}\n  {text}")
+            continue
+        for buffer in step.reads:
+            if buffer.root not in written:
+                raise CompileValueError(f"{start}: {step.routine} reads {buffer.name} before it is written")
+        written.update(buffer.root for buffer in step.writes)
+    for buffer in program.outputs:
+        if buffer.root not in written:
+            raise CompileValueError(f"{start}: the output {buffer.name} is never written")
+
+
+# kernels --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """What a name in scope is: an axis, a scalar or an accumulator; its dtype, and the loops around its definition."""
+
+    role: str
+    dtype: np.dtype
+    loops: tuple[Loop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    statement: Load | Store | Accumulate
+    buffer: Buffer
+    index: Index
+    loops: tuple[Loop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """An accumulator that is read, or accumulated into."""
+
+    statement: Statement
+    accumulator: _Name
+    name: str
+    loops: tuple[Loop, ...]
+
+
+@dataclass
+class _Scope:
+    """What a statement sees: the names defined before it, and the loops around it."""
+
+    program: Program
+    names: dict[str, _Name]
+    loops: tuple[Loop, ...]
+
+    def inside(self, loop: Loop) -> _Scope:
+        """The scope of a loop's body."""
+        loops = (*self.loops, loop)
+        return _Scope(self.program, {**self.names, loop.axis: _Name("axis", INDEX, loops)}, loops)
+
+    def define(self, name: str, dtype: np.dtype, role: str = "scalar") -> Iterator[str]:
+        """Add a name, which must be new."""
+        if name in self.names:
+            yield f"defines {name} twice"
+        self.names[name] = _Name(role, dtype, self.loops)
+
+    def dtype(self, value: Value) -> np.dtype | None:
+        """The dtype of a scalar or number; None where there is no such scalar."""
+        if isinstance(value, Const):
+            return value.dtype
+        return self.names[value].dtype if value in self.names else None
+
+
+def kernel_problems(kernel: Kernel, program: Program, written: set[Buffer]) -> Problems:
+    """What is wrong with a kernel, run after the roots in `written`, to which its own are added."""
+    accesses: list[_Access] = []
+    totals: list[_Total] = []
+    stack = [(iter(kernel.body), _Scope(program, {}, ()))]
+    while stack:
+        statements, scope = stack[-1]
+        statement = next(statements, None)
+        if statement is None:
+            stack.pop()
+            continue
+        yield from ((statement, problem) for problem in _statement(statement, scope, written))
+        totals += _totals(statement, scope)
+        match statement:
+            case Loop():
+                stack.append((iter(statement.body), scope.inside(statement)))
+            case Load() | Store() | Accumulate(target=Buffer()):
+                buffer = statement.target if isinstance(statement, Accumulate) else statement.buffer
+                assert isinstance(buffer, Buffer)
+                accesses.append(_Access(statement, buffer, statement.index, scope.loops))
+    yield from _reading_races(accesses)
+    yield from _unfinished(totals)
+
+
+def _statement(statement: Statement, scope: _Scope, written: set[Buffer]) -> Iterator[str]:
+    match statement:
+        case Let(name, _, args, dtype):
+            yield from (problem for arg in args for problem in _value(arg, scope))
+            yield from _scalar_operation(statement, scope)
+            yield from scope.define(name, dtype)
+        case IndexValue(name, index, dtype):
+            yield from _index((index,), scope)
+            if dtype.kind not in "iu":
+                yield f"makes an index a {dtype}"
+            yield from scope.define(name, dtype)
+        case Load(name, buffer, index, mask):
+            yield from _element(buffer, index, scope)
+            if buffer.root not in written:
+                yield f"reads {buffer.name} before it is written"
+            if mask is not None and scope.dtype(mask) != np.bool_:
+                yield f"is masked by {mask}, which is no boolean scalar"
+            yield from scope.define(name, buffer.dtype)
+        case Store(buffer, index, value):
+            yield from _element(buffer, index, scope)
+            yield from _stored(buffer, value, scope)
+            yield from _writing_races(buffer, index, scope)
+            written.add(buffer.root)
+        case Accumulator(name, initial):
+            yield from _value(initial, scope)
+            yield from scope.define(name, initial.dtype, "accumulator")
+        case Accumulate(target, index, op, value):
+            if op not in COMBINE:
+                yield f"combines by {op}; there are {', '.join(COMBINE)}"
+            if isinstance(target, str):
+                yield from _accumulated(target, value, scope)
+                return
+            yield from _element(target, index, scope)
+            if target.root not in written:
+                yield f"accumulates into {target.name} before it is written"
+            yield from _stored(target, value, scope)
+        case Loop(variable, extent, kind):
+            if kind not in KINDS:
+                yield f"has a loop of kind {kind}; there are {', '.join(KINDS)}"
+            if variable in scope.names or variable in scope.program.dims:
+                yield f"shadows {variable} by an axis"
+            yield from _extents((extent,), scope)
+
+
+def _value(value: Value, scope: _Scope) -> Iterator[str]:
+    if isinstance(value, str):
+        if value not in scope.names:
+            yield f"uses {value} before it is defined"
+    elif isinstance(value.value, Dim):
+        yield from _extents((value.value,), scope)
+    elif not isinstance(value.value, np.generic) or value.value.dtype != value.dtype:
+        yield f"has the number {value.value!r} as a {value.dtype}"
+
+
+def _extents(extents: tuple[Extent, ...], scope: _Scope) -> Iterator[str]:
+    for name in sorted(extent_names(extents) - set(scope.program.dims)):
+        yield f"needs the dim {name}, which the program does not declare"
+
+
+def _index(index: Index, scope: _Scope) -> Iterator[str]:
+    for position in index:
+        yield from _extents((position.offset, *(coefficient for _, coefficient in position.terms)), scope)
+        for variable in position.variables:
+            known = scope.names.get(variable)
+            if known is None:
+                yield f"indexes by {variable} before it is defined"
+            elif known.dtype.kind not in "iu":
+                yield f"indexes by {variable}, a {known.dtype}"
+
+
+def _element(buffer: Buffer, index: Index, scope: _Scope) -> Iterator[str]:
+    if len(index) != len(buffer.shape):
+        yield f"indexes {buffer.name}: {buffer.type} by {len(index)} positions"
+    yield from _index(index, scope)
+
+
+def _stored(buffer: Buffer, value: Value, scope: _Scope) -> Iterator[str]:
+    if buffer.root.space in ("input", "constant"):
+        yield f"stores to the {buffer.root.space} {buffer.root.name}"
+    yield from _value(value, scope)
+    if (dtype := scope.dtype(value)) is not None and dtype != buffer.dtype:
+        yield f"stores a {dtype} to {buffer.name}: {buffer.type}"
+
+
+def _accumulated(target: str, value: Value, scope: _Scope) -> Iterator[str]:
+    known = scope.names.get(target)
+    yield from _value(value, scope)
+    if known is None or known.role != "accumulator":
+        yield f"accumulates into {target}, which is no accumulator"
+        return
+    if (dtype := scope.dtype(value)) is not None and dtype != known.dtype:
+        yield f"accumulates a {dtype} into {target}, a {known.dtype}"
+
+
+# scalar operations ----------------------------------------------------------------------------------------------------
+
+
+def scalar_form(op: Op) -> tuple[int, tuple[str, ...]]:
+    """How many operands an elementwise op takes, and the attributes that a `Let` gives as integers after them."""
+    fields = {field for _, field, _, _ in string.Formatter().parse(op.scalar or "") if field}
+    parameters = inspect.signature(op.infer).parameters.values()
+    attributes = tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+    return len(fields) - len(attributes), attributes
+
+
+def _scalar_operation(let: Let, scope: _Scope) -> Iterator[str]:
+    """Check a scalar operation by the type rule of its op."""
+    dtypes = [scope.dtype(arg) for arg in let.args]
+    known = [dtype for dtype in dtypes if dtype is not None]
+    if len(known) < len(dtypes):
+        return  # a name that is not defined, which was said
+    if let.op == "cast":
+        if len(known) != 1:
+            yield "casts other than one scalar"
+        return
+    if let.op == "wrap":
+        if len(known) != 2 or {*known} != {let.dtype} or let.dtype.kind not in "iu":
+            yield "wraps other than an index and an extent of its own integer dtype"
+        return
+    op = OPS.get(let.op)
+    if op is None or not op.is_elementwise:
+        yield f"uses {let.op}, which is no scalar operation"
+        return
+    count, attributes = scalar_form(op)
+    extra = let.args[count:]
+    if len(let.args) != count + len(attributes) or not all(isinstance(arg, Const) for arg in extra):
+        yield f"gives {op.name} {len(let.args)} arguments, not {count + len(attributes)}"
+        return
+    attrs = {name: int(arg.value) for name, arg in zip(attributes, extra, strict=True) if isinstance(arg, Const)}
+    try:
+        result = op.infer(*(TensorType(dtype) for dtype in known[:count]), **attrs)
+    except GraphcError as error:
+        yield f"does what {op.name} does not: {error.message}"
+        return
+    if result.dtype != let.dtype:
+        yield f"makes {op.name} a {let.dtype}, not {result.dtype}"
+
+
+# races ----------------------------------------------------------------------------------------------------------------
+
+
+def _shared_loops(buffer: Buffer, loops: tuple[Loop, ...]) -> tuple[Loop, ...]:
+    """The loops whose iterations see the same memory: every iteration of the outermost has row scratch of its own."""
+    return loops[1:] if buffer.root.space == "row" else loops
+
+
+def _writing_races(buffer: Buffer, index: Index, scope: _Scope) -> Iterator[str]:
+    """Find stores that every iteration of a parallel loop makes to one place (what accumulates may do so)."""
+    variables = {variable for position in index for variable in position.variables}
+    for loop in _shared_loops(buffer, scope.loops):
+        if loop.kind == "parallel" and loop.axis not in variables:
+            yield f"races: iterations of the parallel loop over {loop.axis} store to the same places of {buffer.name}"
+
+
+def _reading_races(accesses: list[_Access]) -> Problems:
+    """Find loads of what another iteration of a parallel loop stores.
+
+    A load is safe where, at some position, both indices are equal and depend on the axis of the loop.
+    """
+    writes: dict[Buffer, list[_Access]] = {}
+    for access in accesses:
+        if not isinstance(access.statement, Load):
+            writes.setdefault(access.buffer, []).append(access)
+    for load in accesses:
+        if not isinstance(load.statement, Load):
+            continue
+        for write in writes.get(load.buffer, ()):
+            around = {id(loop) for loop in write.loops}
+            for loop in _shared_loops(load.buffer, load.loops):
+                if id(loop) in around and loop.kind == "parallel" and not _own(loop.axis, load.index, write.index):
+                    yield (
+                        load.statement,
+                        f"races: iterations of the parallel loop over {loop.axis} read what others write",
+                    )
+
+
+def _own(variable: str, read: Index, write: Index) -> bool:
+    return any(variable in left.variables and _same(left, right) for left, right in zip(read, write, strict=True))
+
+
+def _same(left: Affine, right: Affine) -> bool:
+    return set(left.terms) == set(right.terms) and left.offset == right.offset
+
+
+def _totals(statement: Statement, scope: _Scope) -> Iterator[_Total]:
+    """The accumulators that a statement reads, and the one that it adds to."""
+    match statement:
+        case Let(args=args):
+            names = [arg for arg in args if isinstance(arg, str)]
+        case Store(value=str(value)):
+            names = [value]
+        case Accumulate():
+            names = [name for name in (statement.target, statement.value) if isinstance(name, str)]
+        case _:
+            names = []
+    for name in names:
+        if (known := scope.names.get(name)) is not None and known.role == "accumulator":
+            yield _Total(statement, known, name, scope.loops[len(known.loops) :])
+
+
+def _unfinished(totals: list[_Total]) -> Problems:
+    """Find reads of an accumulator inside of the loops that fill it: what they see depends on the order."""
+    filling: dict[int, set[int]] = {}
+    for total in totals:
+        if _fills(total):
+            loops = (id(loop) for loop in total.loops if loop.kind != "serial")
+            filling.setdefault(id(total.accumulator), set()).update(loops)
+    for total in totals:
+        around = {id(loop) for loop in total.loops}
+        if not _fills(total) and around & filling.get(id(total.accumulator), set()):
+            yield total.statement, f"reads the accumulator {total.name} inside of a loop that fills it"
+
+
+def _fills(total: _Total) -> bool:
+    return isinstance(total.statement, Accumulate) and total.statement.target == total.name

@@ -1,0 +1,172 @@
+"""Verify what a program says as a whole: its buffers, its library calls, and the plan of its arena."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from graphc.ir.dims import Extent, bind, extent_names
+from graphc.ir.loops import SPACES, Buffer, Call, Kernel, Program
+
+# Sizes of the dims at which symbolic plans are checked.
+SAMPLES = (1, 37, 1024)
+
+
+def program_problems(program: Program) -> Iterator[str]:
+    """Yield what is wrong outside of kernels."""
+    yield from _buffers(program)
+    yield from _leaves(program)
+    yield from _rows(program)
+    for step in program.steps:
+        if isinstance(step, Call):
+            yield from _call(step)
+    yield from _arena(program)
+
+
+def _buffers(program: Program) -> Iterator[str]:
+    """Names are unique, spaces known, dims declared; an alias lies within its base."""
+    for name, count in Counter(buffer.name for buffer in program.buffers).items():
+        if count > 1:
+            yield f"{count} buffers are named {name}"
+    for buffer in program.buffers:
+        if buffer.space not in SPACES:
+            yield f"the buffer {buffer.name} is in no space {buffer.space}; there are {', '.join(SPACES)}"
+        for dim in sorted(extent_names((*buffer.shape, buffer.offset)) - set(program.dims)):
+            yield f"the buffer {buffer.name} needs the dim {dim}, which the program does not declare"
+        if (buffer.space == "alias") != (buffer.base is not None):
+            yield f"the buffer {buffer.name} in space {buffer.space} has {'a' if buffer.base else 'no'} base"
+    for buffer in program.buffers:
+        if buffer.base is not None:
+            yield from _alias(buffer, buffer.base, program)
+
+
+def _alias(buffer: Buffer, base: Buffer, program: Program) -> Iterator[str]:
+    if buffer.dtype != base.dtype:
+        yield f"the alias {buffer.name}: {buffer.type} has another dtype than {base.name}: {base.type}"
+    for sizes in _samples(program):
+        start, stop = bind(buffer.offset, sizes), bind(buffer.offset + buffer.type.size, sizes)
+        if start < 0 or stop > bind(base.type.size, sizes):
+            yield f"the alias {buffer.name}: {buffer.type} at {buffer.offset} reaches out of {base.name}: {base.type}"
+            return
+
+
+def _leaves(program: Program) -> Iterator[str]:
+    """Inputs, params and constants are what they say, and declared; a constant brings its array."""
+    arrays = dict(program.constants)
+    declared = {"input": program.inputs, "param": program.params, "constant": tuple(arrays)}
+    for space, buffers in declared.items():
+        for buffer in buffers:
+            if buffer.space != space:
+                yield f"the {space} {buffer.name} is in space {buffer.space}"
+        for buffer in program.buffers:
+            if buffer.space == space and buffer not in buffers:
+                yield f"the {space} {buffer.name} is used and not declared"
+    for buffer, array in arrays.items():
+        if (array.dtype, array.shape) != (buffer.dtype, buffer.shape):
+            yield f"the constant {buffer.name}: {buffer.type} has an array of {array.dtype} and shape {array.shape}"
+
+
+def _rows(program: Program) -> Iterator[str]:
+    """Row scratch belongs to one kernel, inside of a loop."""
+    owners: dict[Buffer, str] = {}
+    for step in program.steps:
+        for buffer in step.buffers if isinstance(step, Kernel) else step.operands:
+            if buffer.root.space != "row":
+                continue
+            if isinstance(step, Call):
+                yield f"{step.routine} is called on the row scratch {buffer.name}"
+            elif owners.setdefault(buffer.root, step.name) != step.name:
+                yield f"the kernels {owners[buffer.root]} and {step.name} share the row scratch {buffer.root.name}"
+
+
+# calls ----------------------------------------------------------------------------------------------------------------
+
+
+def _call(call: Call) -> Iterator[str]:
+    wanted = _FLAGS.get(call.routine)
+    if wanted is None:
+        yield f"there is no routine {call.routine}; there are {', '.join(_FLAGS)}"
+    elif tuple(flag for flag, _ in call.flags) != wanted:
+        yield f"{call.routine} wants the flags {', '.join(wanted)}"
+    elif call.routine == "check_index":
+        if len(call.operands) != 1 or call.operands[0].dtype.kind not in "iu":
+            yield "check_index wants one integer buffer"
+    elif len(call.operands) != 3 or len({buffer.dtype for buffer in call.operands}) != 1:
+        yield "matmul wants three buffers of one dtype"
+    elif (shape := _product_shape(call)) != call.operands[2].shape:
+        a, b, out = (f"{buffer.name}: {buffer.type}" for buffer in call.operands)
+        yield f"the product of {a} and {b} {'does not exist' if shape is None else f'is not {out}'}"
+    for buffer in call.writes if wanted else ():
+        if buffer.root.space in ("input", "constant"):
+            yield f"{call.routine} stores to the {buffer.root.space} {buffer.root.name}"
+        if buffer.root in {other.root for other in call.operands[:-1]}:
+            yield f"{call.routine} stores to {buffer.name} while it reads it"
+
+
+_FLAGS = {"matmul": ("transpose_a", "transpose_b", "accumulate"), "check_index": ("extent", "text")}
+
+
+def _product_shape(call: Call) -> tuple[Extent, ...] | None:
+    """The shape of a matrix product; None where the operands do not fit."""
+    (a, b), flags = (buffer.shape for buffer in call.operands[:2]), (call["transpose_a"], call["transpose_b"])
+    a, b = (
+        (*shape[:-2], shape[-1], shape[-2]) if flag and len(shape) > 1 else shape
+        for shape, flag in zip((a, b), flags, strict=True)
+    )
+    if not a or not b or a[-1] != (b[-2] if len(b) > 1 else b[0]):
+        return None
+    if len(a) > 1 and len(b) > 1 and a[:-2] != b[:-2]:
+        return None
+    return (*a[:-1], *b[-1:]) if len(b) > 1 else a[:-1]
+
+
+# the arena ------------------------------------------------------------------------------------------------------------
+
+
+def _arena(program: Program) -> Iterator[str]:
+    """Every arena and row buffer has a place; two that live at once do not overlap; nothing reaches out."""
+    if program.arena is None:
+        return
+    offsets = dict(program.arena.offsets)
+    lives: dict[Buffer, tuple[int, int]] = {}
+    for position, step in enumerate(program.steps):
+        for buffer in step.buffers if isinstance(step, Kernel) else step.operands:
+            if buffer.root.space in ("arena", "row"):
+                lives[buffer.root] = (lives.get(buffer.root, (position,))[0], position)
+    for buffer in lives:
+        if buffer not in offsets:
+            yield f"the {buffer.space} buffer {buffer.name} has no place in the arena"
+            return
+    for sizes in _samples(program):
+        spans = {
+            buffer: (bind(offsets[buffer], sizes), bind(offsets[buffer] + buffer.nbytes, sizes)) for buffer in lives
+        }
+        yield from _outside(spans, bind(program.arena.size, sizes))
+        yield from _overlaps(spans, lives)
+
+
+def _outside(spans: dict[Buffer, tuple[int, int]], size: int) -> Iterator[str]:
+    for buffer, (start, stop) in spans.items():
+        if start < 0 or stop > size or start % buffer.dtype.itemsize:
+            yield f"{buffer.name} has the bytes {start} to {stop} of an arena of {size}"
+
+
+def _overlaps(spans: dict[Buffer, tuple[int, int]], lives: dict[Buffer, tuple[int, int]]) -> Iterator[str]:
+    """Compare each buffer with those still alive when it is born."""
+    alive: list[Buffer] = []
+    for buffer in sorted(lives, key=lambda buffer: lives[buffer][0]):
+        alive = [other for other in alive if lives[other][1] >= lives[buffer][0]]
+        start, stop = spans[buffer]
+        for other in alive:
+            if start < spans[other][1] and spans[other][0] < stop:
+                yield f"{buffer.name} and {other.name} live at once and overlap in the arena"
+        alive.append(buffer)
+
+
+def _samples(program: Program) -> Iterator[dict[str, int]]:
+    """Sizes of the dims, without those at which some extent is negative (there a guard of the graph does not hold)."""
+    extents = {extent for buffer in program.buffers for extent in buffer.shape}
+    for size in SAMPLES:
+        sizes = dict.fromkeys(program.dims, size)
+        if all(bind(extent, sizes) >= 0 for extent in extents):
+            yield sizes
