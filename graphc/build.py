@@ -136,12 +136,15 @@ class _Names:
         self.aliases: dict[str, str] = {}
         self._taken: dict[str, View] = {}
         outside = dict(layer_names(view for view in views if isinstance(view, Param) and view.name is None))
-        for view in self.leaves:
-            self._name_leaf(view, view.name or (outside.get(view) if isinstance(view, Param) else None))
-        for view in order:
+        for leaf in self.leaves:
+            self._name_leaf(leaf, leaf.name or (outside.get(leaf) if isinstance(leaf, Param) else None))
+        # Where a planner and its parent (or another) have inner views of one name, it is that of the planner itself.
+        self._scopes = scopes_of(views)[::-1]
+        inner = [view for scope in (*self._scopes, None) for view in order if view._scope is scope]
+        for view in inner:
             if view.name is not None and view.node not in self.of:
                 self._take(view, self._free(view.name))
-        self._find_aliases(order)
+        self._find_aliases(inner)
 
     def _name_leaf(self, view: View, name: str | None) -> None:
         kind = type(view).__name__
@@ -171,7 +174,7 @@ class _Names:
         return candidate
 
     def _find_aliases(self, order: Sequence[View]) -> None:
-        bound = ((name, view) for scope in scopes_of(self.all) for name, view in scope.bindings.items())
+        bound = ((name, view) for scope in self._scopes for name, view in scope.bindings.items())
         named = ((view.name, view) for view in order if view.name is not None)
         for name, view in (*named, *bound):
             if view.node in self.of and name not in self._taken:

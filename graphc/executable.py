@@ -73,14 +73,23 @@ def interpreted(graph: Graph) -> Executable:
     return Executable(graph, function)
 
 
-def compiled(graph: Graph, program: LoopProgram, source: str) -> Executable:
-    """A graph run by the functions in its emitted module."""
+def compiled(
+    graph: Graph,
+    program: LoopProgram,
+    source: str,
+    workspace: Callable[[Sequence[Any]], np.ndarray] | None = None,
+) -> Executable:
+    """A graph run by the functions in its emitted module.
+
+    `workspace` gives the memory for some arguments, where the module was emitted to take it as its last argument.
+    """
     host = host_function(program, source)
     constants = tuple(array for _, array in program.constants)
     single = len(program.outputs) == 1
 
     def function(*arguments: Any) -> tuple[Any, ...]:
-        result = host(*arguments, *constants)
+        memory = () if workspace is None else (workspace(arguments),)
+        result = host(*arguments, *constants, *memory)
         return (result,) if single else result if program.outputs else ()
 
     return Executable(graph, function)

@@ -265,11 +265,11 @@ def _slice(entry: slice, extent: Extent) -> tuple[Extent, Extent, int]:
     if not isinstance(step, int) or step == 0:
         raise DeclarationValueError(f"a slice's step is a known int, and not 0: got {step}")
     if isinstance(extent, int) and not any(isinstance(bound, Dim) for bound in bounds):
-        first, stop, step = slice(*bounds, step).indices(extent)
+        first, stop, step = slice(bounds[0], bounds[1], step).indices(extent)
         return first, len(range(first, stop, step)), step
-    start = _resolved(bounds[0], extent, 0 if step > 0 else extent - 1)
-    stop = _resolved(bounds[1], extent, extent if step > 0 else -1)
-    return start, strided(start, stop, step), step
+    begin = _resolved(bounds[0], extent, 0 if step > 0 else extent - 1)
+    end = _resolved(bounds[1], extent, extent if step > 0 else -1)
+    return begin, strided(begin, end, step), step
 
 
 def _bound(value: Any) -> Extent | None:
@@ -339,12 +339,15 @@ def take_along_axis(arr: Operand, indices: Operand, axis: int | None = -1) -> No
     axis = as_axis(axis, len(x.shape))
     others = broadcast_shapes(*((*t.shape[:axis], *t.shape[axis + 1 :]) for t in (x, index)))
     x, index = (broadcast(t, (*others[:axis], t.shape[axis], *others[axis:])) for t in (x, index))
-    index = wrapped(index, x.shape[axis], axis)
-    if len(x.shape) == 1:
-        return ops.gather(x, index, axes=(0,))
-    places = [
-        index if k == axis else ops.iota(shape=index.shape, axis=k, dtype=INDEX) for k in range(len(index.shape))
-    ]
+    places = [ops.iota(shape=index.shape, axis=k, dtype=INDEX) for k in range(len(index.shape))]
+    places[axis] = wrapped(index, x.shape[axis], axis)
+    return ops.gather(x, *places, axes=tuple(range(len(places))))
+
+
+def pick(x: Node, index: Node) -> Node:
+    """The element at an index along the last axis, for every position of the others."""
+    places = [ops.iota(shape=index.shape, axis=k, dtype=INDEX) for k in range(len(index.shape))]
+    places.append(wrapped(index, x.shape[-1], len(places)))
     return ops.gather(x, *places, axes=tuple(range(len(places))))
 
 

@@ -246,7 +246,8 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> No
 
 def _count(start: Any, stop: Any, step: Any) -> Extent:
     if not any(isinstance(value, Dim) for value in (start, stop, step)):
-        return max(0, math.ceil((stop - start) / step))
+        count: int = math.ceil((stop - start) / step)
+        return max(0, count)
     if any(isinstance(value, (float, np.floating)) for value in (start, stop, step)) or isinstance(step, Dim):
         raise DeclarationTypeError("arange up to a symbolic dim wants integers, and a step that is a plain int")
     return strided(start, stop, step)
@@ -254,6 +255,6 @@ def _count(start: Any, stop: Any, step: Any) -> Extent:
 
 def strided(start: Extent, stop: Extent, step: int) -> Extent:
     """How many of ``start, start + step, ...`` come before `stop`; whether that is negative, a guard says."""
-    distance = stop - start if step > 0 else start - stop
+    distance: Extent = stop - start if step > 0 else start - stop
     count: Extent = floor_divide(distance + abs(step) - 1, abs(step))
-    return max(0, count) if isinstance(count, int) else count
+    return max(count, 0) if isinstance(count, int) else count

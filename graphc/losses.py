@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from graphc.arithmetic import add, equal, multiply, square, subtract
-from graphc.indexing import take_along_axis, wrapped
+from graphc.indexing import pick, wrapped
 from graphc.ir import ops
 from graphc.ir.core import Node
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
-from graphc.layout import expand_dims, reshape
 from graphc.operands import Operand, as_float, as_node, broadcast_shapes, cast, is_integer
 from graphc.reductions import argmax, log_softmax, logsumexp, mean, sum
 from graphc.views import public
@@ -27,8 +26,7 @@ def cross_entropy(logits: Operand, labels: Operand) -> Node:
     """
     logits, labels = as_float(logits), as_node(labels)
     if _are_indices(logits, labels):
-        picked = take_along_axis(logits, expand_dims(labels, -1), -1)
-        return mean(subtract(logsumexp(logits, -1), reshape(picked, labels.shape)))
+        return mean(subtract(logsumexp(logits, -1), pick(logits, labels)))
     weights = labels if labels.type.is_float else cast(labels, logits.dtype)
     return mean(ops.negative(sum(multiply(weights, log_softmax(logits)), -1)))
 

@@ -26,14 +26,14 @@ class Scope:
     def bind(self, name: str, value: Any) -> None:
         """Bind an attribute; the first name of a view is its name, further ones are aliases."""
         previous = self.bindings.get(name)
-        if previous is value and value is not None:
-            return
         if previous is not None:
+            if previous is value:
+                return
             self.release(name)
         if isinstance(value, View):
             if name in RESERVED:
                 raise DeclarationValueError(
-                    f"{name!r} is a method of every planner, and cannot be a view", where=f"{user_place()}, {self.name}"
+                    f"{name!r} belongs to every planner, and cannot be a view", where=f"{user_place()}, {self.name}"
                 )
             self.bindings[name] = value
             if value._scope is None:
@@ -149,10 +149,11 @@ class Planner(metaclass=PlannerType):
         """
         from graphc import command_line  # the program behind the switches, not needed for declarations
 
-        return command_line.main(cls, argv, data=data, opts=opts)
+        status: int = command_line.main(cls, argv, data=data, opts=opts)
+        return status
 
 
-RESERVED = frozenset({"main"})
+RESERVED = frozenset({"main", "_scope"})
 
 
 def views_of(planner: type[Planner]) -> dict[str, View]:

@@ -13,7 +13,19 @@ from graphc.ir.core import Node, Op
 from graphc.ir.dims import product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.ir.types import TensorType
-from graphc.operands import BOOL, INDEX, Operand, as_axes, as_axis, as_float, as_node, cast, dtype_of, number, shape_text
+from graphc.operands import (
+    BOOL,
+    INDEX,
+    Operand,
+    as_axes,
+    as_axis,
+    as_float,
+    as_node,
+    cast,
+    dtype_of,
+    number,
+    shape_text,
+)
 
 Axis = int | tuple[int, ...] | None
 

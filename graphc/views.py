@@ -361,11 +361,11 @@ class View:
 
     def var(self, axis: Any = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> View:
         """The variance over axes, with ``n - ddof`` as divisor."""
-        return _function(np.var, self, **_given(axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims))
+        return _function(np.var, self, **_given(axis=axis, dtype=dtype, ddof=ddof or None, keepdims=keepdims))
 
     def std(self, axis: Any = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> View:
         """The standard deviation over axes, with ``n - ddof`` as divisor."""
-        return _function(np.std, self, **_given(axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims))
+        return _function(np.std, self, **_given(axis=axis, dtype=dtype, ddof=ddof or None, keepdims=keepdims))
 
     def max(self, axis: Any = None, *, keepdims: bool = False) -> View:
         """The maximum over axes."""

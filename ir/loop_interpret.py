@@ -153,8 +153,8 @@ class _Machine:
         if let.op == "cast":
             return args[0].astype(let.dtype)
         if let.op == "wrap":
-            index, extent = args
-            return index + extent if index < 0 else index
+            index, extent = (int(arg) for arg in args)
+            return let.dtype.type(index + extent if index < 0 else index)
         count, attributes = scalar_form(OPS[let.op])
         attrs = {name: int(value) for name, value in zip(attributes, args[count:], strict=True)}
         result = _evaluate(let.op, tuple(args[:count]), **attrs)
@@ -208,5 +208,6 @@ CALLS = {"matmul": _Machine.matmul, "check_index": _Machine.check_index}
 
 
 def _evaluate(op: str, args: tuple[Any, ...], **attrs: Any) -> Any:
-    """An elementwise op on scalars, as NumPy scalars of its result's dtype."""
-    return np.asarray(OPS[op].evaluate(*map(np.asarray, args), **attrs))[()]
+    """An elementwise op on scalars: on arrays of one element, since NumPy takes other ways with scalars (in power)."""
+    arrays = (np.reshape(np.asarray(arg), 1) for arg in args)
+    return np.asarray(OPS[op].evaluate(*arrays, **attrs))[0]

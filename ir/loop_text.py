@@ -45,6 +45,8 @@ COMBINE_SIGNS = {
     "add": "+=", "multiply": "*=", "maximum": "max=", "minimum": "min=", "logical_and": "&=", "logical_or": "|=",
 }  # fmt: skip
 _COMBINES = {sign: op for op, sign in COMBINE_SIGNS.items()}
+# The order of declarations.
+_ORDER = {space: k for k, space in enumerate(("input", "param", "constant", "output", "arena", "row", "alias"))}
 _PRODUCT = re.compile(r"\w+(\*\w+)*")
 
 # printing -----------------------------------------------------------------------------------------------------------
@@ -76,7 +78,8 @@ def _names(buffers: tuple[Buffer, ...]) -> str:
 def _declarations(program: Program) -> Iterator[str]:
     arrays = dict(program.constants)
     placed = tuple(buffer for buffer, _ in program.arena.offsets) if program.arena else ()
-    for buffer in dict.fromkeys((*program.buffers, *placed)):
+    buffers = dict.fromkeys((*program.buffers, *placed))
+    for buffer in sorted(buffers, key=lambda buffer: _ORDER.get(buffer.space, 0)):  # stable: a base before its alias
         line = f"  {buffer.space} {name_text(buffer.name)}: {buffer.type}"
         if buffer.base is not None:
             line += f" of {name_text(buffer.base.name)} at {extent_text(buffer.offset)}"

@@ -264,8 +264,8 @@ def _scalar_operation(let: Let, scope: _Scope) -> Iterator[str]:
             yield "casts other than one scalar"
         return
     if let.op == "wrap":
-        if len(known) != 2 or {*known} != {let.dtype} or let.dtype.kind not in "iu":
-            yield "wraps other than an index and an extent of its own integer dtype"
+        if len(known) != 2 or known[0] != let.dtype or any(dtype.kind not in "iu" for dtype in known):
+            yield "wraps other than an index of its own integer dtype, and an extent"
         return
     op = OPS.get(let.op)
     if op is None or not op.is_elementwise:

@@ -74,7 +74,7 @@ class Inliner:
         for stage in reversed(self.stages):
             buffer = stage.buffer
             found: set[Buffer] = set()
-            for reader, load in sites.get(buffer, []):
+            for reader, load in [] if buffer in self.pinned else sites.get(buffer, []):
                 dissolves = reasons[reader.buffer] is None
                 found |= readers[reader.buffer] if dissolves else {reader.buffer}
                 if not _once_per_element(reader, load) or (dissolves and reader.buffer in repeated):

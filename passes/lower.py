@@ -7,15 +7,15 @@ they belong ("homes").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from graphc.ir import ops
-from graphc.ir.core import INPUT, PARAM, Node, extent, scalar_value
-from graphc.ir.dims import Extent, product
+from graphc.ir.core import INPUT, PARAM, Node, constant, extent, scalar_value
+from graphc.ir.dims import Dim, Extent, product
 from graphc.ir.graph import Graph, naming
 from graphc.ir.loops import (
     Accumulate,
@@ -36,6 +36,7 @@ from graphc.ir.loops import (
     Value,
     axis,
 )
+from graphc.ir.types import Shape
 from graphc.passes.stages import Axes, Stage, accumulator_name, identity, stage_kernel
 
 INT = np.dtype("int64")
@@ -74,6 +75,7 @@ class _Lowering:
 
     graph: Graph
     names: dict[Node, str] = field(init=False)
+    taken: set[str] = field(init=False)
     buffers: dict[Node, Buffer] = field(default_factory=dict)
     homes: dict[Node, Buffer] = field(default_factory=dict)
     constants: list[tuple[Buffer, np.ndarray]] = field(default_factory=list)
@@ -81,6 +83,7 @@ class _Lowering:
 
     def __post_init__(self) -> None:
         self.names = naming(self.graph)
+        self.taken = set(self.names.values())
 
     def program(self) -> Program:
         """Lower everything: leaves, steps, outputs, updates."""
@@ -113,16 +116,16 @@ class _Lowering:
         outputs: list[Buffer] = []
         for position, node in enumerate(self.graph.outputs):
             first = node not in self.graph.outputs[:position]
-            name = f"{self.names[node]}_out" if node in self.graph.leaves or not first else self.names[node]
+            given = node in self.graph.leaves or node.op is constant
+            name = self.new_name(f"{self.names[node]}_out") if given or not first else self.names[node]
             outputs.append(Buffer(name, node.dtype, node.shape, "output"))
             self._house(node, outputs[-1])
         for node in reversed(self.graph.steps):
             if node.op is ops.concatenate and node["axis"] == 0:
                 whole = self.homes.setdefault(node, Buffer(self.names[node], node.dtype, node.shape, "arena"))
                 offset: Extent = 0
-                for k, piece in enumerate(node.operands):
-                    part = Buffer(f"{self.names[node]}_part{k}", node.dtype, piece.shape, "alias", whole, offset)
-                    self._house(piece, part)
+                for piece in node.operands:
+                    self._house(piece, self.part(whole, piece.shape, offset))
                     offset = offset + piece.type.size
         return tuple(outputs)
 
@@ -135,6 +138,16 @@ class _Lowering:
             if node.op is not ops.reshape:
                 return
             node = node.operands[0]
+
+    def part(self, whole: Buffer, shape: Shape, offset: Extent = 0) -> Buffer:
+        """A contiguous part of a buffer."""
+        return Buffer(self.new_name(f"{whole.name}_part"), whole.dtype, shape, "alias", whole, offset)
+
+    def new_name(self, name: str) -> str:
+        """A name that no value and no other buffer has."""
+        free = free_name(name, self.taken)
+        self.taken.add(free)
+        return free
 
     def home(self, node: Node) -> Buffer:
         """The buffer that a node is computed into."""
@@ -165,7 +178,7 @@ class _Lowering:
             return number
         name = name or self.names[node]
         taken = {getattr(statement, "name", "") for statement in body}
-        name = next(text for text in (name, *(f"{name}_{k}" for k in range(1, 99))) if text not in taken)
+        name = free_name(name, taken)
         body.append(Load(name, self.materialised(node), index, mask))
         return name
 
@@ -197,6 +210,15 @@ def live_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
 Lowering: TypeAlias = "Callable[[_Lowering, Node], None]"
 
 
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name itself, or with the first suffix that is not taken."""
+    free, k = name, 0
+    while free in taken:
+        k += 1
+        free = f"{name}_{k}"
+    return free
+
+
 def axes_of(node: Node, prefix: str = "a") -> Axes:
     """One axis per dimension: a0, a1, ..."""
     return tuple((f"{prefix}{k}", size) for k, size in enumerate(node.shape))
@@ -205,14 +227,14 @@ def axes_of(node: Node, prefix: str = "a") -> Axes:
 def literal(node: Node) -> Const | None:
     """The constant that a node is, where it is the same number everywhere."""
     if node.op is extent:
-        return Const(node["dim"], node.dtype)
-    number = scalar_value(node)
-    return None if number is None else Const(number, node.dtype)
+        return number(node["dim"], node.dtype)
+    value = scalar_value(node)
+    return None if value is None else Const(value, node.dtype)
 
 
-def number(size: Extent) -> Const:
-    """An extent as an int64 in the source."""
-    return Const(INT.type(size) if isinstance(size, int) else size, INT)
+def number(size: Extent, dtype: np.dtype = INT) -> Const:
+    """An extent as a number in the source."""
+    return Const(size if isinstance(size, Dim) else dtype.type(size), dtype)
 
 
 # the loop forms ---------------------------------------------------------------------------------------------
@@ -284,8 +306,7 @@ def lower_reshape(lowering: _Lowering, node: Node) -> None:
         return
     buffer = lowering.materialised(operand)
     if home is not None and buffer.root != home.root:  # the operand could not be computed in place
-        copy = Buffer(home.name, node.dtype, operand.shape, "alias", home.base or home, home.offset)
-        lowering.copy(operand, copy if home.shape != operand.shape else home)
+        lowering.copy(operand, home if home.shape == operand.shape else lowering.part(home, operand.shape))
         lowering.buffers[node] = home
         return
     alias = Buffer(lowering.names[node], node.dtype, node.shape, "alias", buffer, 0)
@@ -361,10 +382,10 @@ def lower_concatenate(lowering: _Lowering, node: Node) -> None:
         return
     whole = lowering.home(node)
     offset: Extent = 0
-    for k, piece in enumerate(node.operands):
+    for piece in node.operands:
         buffer = lowering.buffers.get(piece)
         if buffer is None or buffer.root != whole.root or absolute_offset(buffer) != absolute_offset(whole) + offset:
-            lowering.copy(piece, Buffer(f"{whole.name}_part{k}", node.dtype, piece.shape, "alias", whole, offset))
+            lowering.copy(piece, lowering.part(whole, piece.shape, offset))
         offset = offset + piece.type.size
     lowering.buffers[node] = whole
 
@@ -496,6 +517,9 @@ def reduction(combine: str, initial: Callable[[np.dtype], Any]) -> Lowering:
     def lower_reduction(lowering: _Lowering, node: Node) -> None:
         operand = node.operands[0]
         reduced = node["axes"]
+        if not reduced:
+            forward(lowering, node)
+            return
         kept = iter(f"a{k}" for k in range(len(node.shape)))
         names = [f"r{k}" if k in reduced else next(kept) for k in range(len(operand.shape))]
         axes = tuple((name, size) for name, size in zip(names, operand.shape, strict=True) if name[0] == "a")

@@ -99,7 +99,7 @@ def pack(graph: Graph, blocks: Sequence[Block], wrt: Sequence[tuple[Node, str]] 
         params=tuple(homes),
         outputs=(*moved.outputs[:plain], *others, *(value for _, value in packed)),
         updates=tuple(
-            (home, _flat(block, {name: parts[param] for param, name in names.items()} | updates))
+            (home, _flat(block, {slot.name: _part(home, slot) for slot in block.slots} | updates))
             for block, home in zip(blocks, homes, strict=True)
             if any(slot.name in updates for slot in block.slots)
         ),
@@ -112,13 +112,14 @@ def pack(graph: Graph, blocks: Sequence[Block], wrt: Sequence[tuple[Node, str]] 
 def _parts(names: Mapping[Node, str], blocks: Sequence[Block], homes: Sequence[Node]) -> dict[Node, Node]:
     """Each param as a part of its packed leaf."""
     places = {slot.name: (home, slot) for block, home in zip(blocks, homes, strict=True) for slot in block.slots}
-    parts: dict[Node, Node] = {}
-    for param, name in names.items():
-        part, slot = places[name]
-        if part.shape != (slot.size,):
-            part = slice_(part, start=(slot.offset,), size=(slot.size,), step=(1,))
-        parts[param] = part if part.shape == slot.shape else reshape(part, shape=slot.shape)
-    return parts
+    return {param: _part(*places[name]) for param, name in names.items()}
+
+
+def _part(home: Node, slot: Slot) -> Node:
+    """One slot of a packed leaf."""
+    whole = home.shape == (slot.size,)
+    part = home if whole else slice_(home, start=(slot.offset,), size=(slot.size,), step=(1,))
+    return part if part.shape == slot.shape else reshape(part, shape=slot.shape)
 
 
 def _flat(block: Block, values: Mapping[str, Node]) -> Node:
@@ -136,9 +137,10 @@ def _named(graph: Graph, labels: Mapping[Node, str]) -> Graph:
     names = {node: name for node, name in graph.names.items() if node in kept}
     taken = set(names.values())
     for node, name in labels.items():
+        taken.discard(names.get(node, ""))
         while name in taken:
             name += "_"
-        if names.setdefault(node, name) == name:
-            taken.add(name)
+        names[node] = name
+        taken.add(name)
     origins = {node: places for node, places in graph.origins.items() if node in kept}
     return replace(graph, names=names, origins=origins)

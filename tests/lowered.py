@@ -11,7 +11,8 @@ import numpy as np
 from op_samples import Sample
 
 from graphc.codegen.cache import load
-from graphc.codegen.emit import emit, host_name
+from graphc.codegen.emit import emit
+from graphc.codegen.host_text import host_name
 from graphc.ir.core import Node
 from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import bind_dims, evaluate_nodes

@@ -18,6 +18,7 @@ from graphc.codegen.expressions import number as number_text
 from graphc.codegen.training import MinibatchLoop, loop_text, row_offsets
 from graphc.ir.dims import dim, dim_min
 from graphc.ir.errors import CompileError
+from graphc.ir.loop_interpret import interpret_program
 from graphc.ir.loops import (
     Accumulate,
     Accumulator,
@@ -74,6 +75,18 @@ def test_compiled_and_plain_python_compute_what_numpy_does(name, interpreted):
         np.testing.assert_allclose(interpreted[f"{name}_{k}"], result, rtol=1e-6, atol=1e-6)
         if np.ndim(value):
             assert interpreted[f"{name}_{k}"].dtype == result.dtype == value.dtype
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "training"])
+def test_the_interpreter_of_loops_agrees(name):
+    case = CASES[name]()
+    leaves = (*case.program.inputs, *case.program.params)
+    feeds = {leaf.name: value for leaf, value in zip(leaves, case.arguments, strict=True)}
+    found = interpret_program(case.program, feeds)
+    for buffer, value in zip(case.program.outputs, case.results, strict=True):
+        np.testing.assert_allclose(found[buffer.name], value, rtol=1e-6, atol=1e-6)
+    for place, value in case.changes:
+        np.testing.assert_allclose(found[leaves[place].name], value)
 
 
 def test_an_index_out_of_range_is_an_error_before_anything_is_read():

@@ -19,12 +19,12 @@ from graphc.passes.manager import (
     VARIANTS,
     Dump,
     Paranoid,
-    environment_observers,
     graph_passes,
     run_passes,
     sample_feed,
     sample_sizes,
 )  # fmt: skip
+from graphc.passes.pack import Block, pack
 
 F64 = np.dtype("float64")
 
@@ -124,11 +124,17 @@ def test_passes_may_leave_the_graphs() -> None:
     assert [text.split("(")[0] for text in last.state] == ["graph @net.forward", "graph @net.backward"]
 
 
-def test_the_environment_asks_for_observers(tmp_path: Path) -> None:
-    assert environment_observers({"GRAPHC_PARANOID": "0"}) == ()
-    dump, paranoid = environment_observers({"GRAPHC_DUMP": str(tmp_path), "GRAPHC_PARANOID": "1"})
-    assert dump == Dump(tmp_path)
-    assert isinstance(paranoid, Paranoid)
+def test_paranoid_leaves_passes_that_replace_leaves() -> None:
+    @dataclass(frozen=True)
+    class Pack:
+        name: str = "pack"
+
+        def run(self, graph: Graph) -> Graph:
+            blocks = Block.layouts((graph.names[node], node.dtype, node.shape) for node in graph.params)
+            return pack(graph, blocks, ((network().params[0], "w"),))
+
+    *_, last = run_passes(network(), (*graph_passes("joint"), Pack()), [Paranoid()])
+    assert [last.state[0].names[node] for node in last.state[0].params] == ["params_f64"]
 
 
 def test_samples_meet_the_guards_and_depend_on_the_name_alone() -> None:

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
-from graphc.ir.core import INPUT, Literal, Node, constant, extent, full, leaf, negative
+from graphc.ir.core import INPUT, Literal, Node, Partials, constant, extent, full, leaf, negative
 from graphc.ir.dims import bind, dim
 from graphc.ir.graph import Graph, toposort
 from graphc.ir.interpret import interpret
@@ -198,6 +199,28 @@ def test_canonical_rules_keep_every_bit(name: str, before: Node) -> None:
     assert_same_bits(value(normalize([before], CANONICAL)[before], feeds), value(before, feeds))
 
 
+CHOICES = (lambda a: a, negative, absolute, lambda a: full(-2.5, a.type), lambda a: full(-0.0, a.type), lambda a: a * 3)
+
+
+NUMERIC = {
+    name: 1 + max(k for k in range(2) if f"{{{k}}}" in op.scalar)
+    for name, op in OPS.items()
+    if isinstance(op.derivative, Partials) and op.scalar and op is not integer_power
+}
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_every_op_keeps_every_bit_on_every_form_of_its_operands(name: str) -> None:
+    op = OPS[name]
+    forms = [[f(x) for f in CHOICES], [f(y) for f in CHOICES]][: NUMERIC[name]]
+    nodes = [op(*operands) for operands in product(*forms)]
+    nodes += [op(node) for node in nodes] if NUMERIC[name] == 1 else []
+    normal = normalize(nodes, CANONICAL)
+    feeds = edge_feeds([x, y])
+    for node in nodes:
+        assert_same_bits(value(normal[node], feeds), value(node, feeds))
+
+
 def test_every_canonical_rule_is_tested() -> None:
     assert EXACT.keys() == rules_of(CANONICAL, canonicalize)
 
@@ -353,6 +376,7 @@ sideways = m - restore(max_(m, axes=(0,)), (0,), m.shape)
         (exp(m) - exp(2 * m)) / (exp(m) + exp(2 * m)),
         exp(anchor(m)) / keep(sum_(anchor(exp(anchor(m))), axes=(1,))),
         softmax(sideways, axis=1),
+        softmax(square_ - restore(max_(square_, axes=(0,)), (1,), square_.shape), axis=1),
         logsumexp(shifted, axes=(1,)) + max_(2 * m, axes=(1,)),
         logsumexp(sideways, axes=(1,)) + max_(m, axes=(1,)),
     ],

@@ -128,8 +128,10 @@ def test_attributes_of_every_kind():
     def infer(x, **attrs):
         return x
 
-    everything = (1, -2, True, False, None, 'a "b"\n', N, 2 * N + 1, dim("nan"), dim("f32") // 2, dim("min"),
-                  np.dtype("int8"), Literal(np.float32(0.5)), Literal(np.ones((1, 2), "bool")), (), (1, (2, None)))  # fmt: skip
+    everything = (
+        1, -2, True, False, None, 'a "b"\n', N, 2 * N + 1, dim("nan"), dim("f32") // 2, dim("min"), (), (1, (2, None)),
+        np.dtype("int8"), Literal(np.float32(0.5)), Literal(np.ones((1, 2), "bool")),
+    )  # fmt: skip
     odd = Op(name="odd", infer=infer, evaluate=np.array, derivative=PiecewiseConstant())
     x = leaf(INPUT, tensor("float64"))
     y = odd(x, **{f"a{k}": value for k, value in enumerate(everything)})

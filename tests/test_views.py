@@ -1,4 +1,4 @@
-"""Views mean what the same expression means in NumPy: each is evaluated by the reference and compared, dtype included."""
+"""Views mean what the same expression means in NumPy: values and dtypes, by the reference evaluator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,14 +55,15 @@ T = floats(2, 3, 4)
 OPERATORS = [
     lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / b, lambda a, b: a // b,
     lambda a, b: a % b, lambda a, b: a == b, lambda a, b: a != b, lambda a, b: a < b, lambda a, b: a <= b,
-    lambda a, b: a > b, lambda a, b: a >= b, lambda a, b: np.maximum(a, b), lambda a, b: np.minimum(a, b),
-    lambda a, b: np.where(a > b, a, b), lambda a, b: np.where(a, b, 0), lambda a, b: np.logical_and(a, b),
+    lambda a, b: a > b, lambda a, b: a >= b, np.maximum, np.minimum,
+    lambda a, b: np.where(a > b, a, b), lambda a, b: np.where(a, b, 0), np.logical_and,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("k", range(len(OPERATORS)))
 def test_operators_promote_as_numpy_does(k: int) -> None:
-    for left, right in ((A, B), (A, S), (S, K), (K, K + 6), (K.astype("int8"), S), (K, M), (S, M), (A, B[0]), (M, A[:, :1])):
+    small = K.astype("int8")
+    for left, right in ((A, B), (A, S), (S, K), (K, K + 6), (small, S), (K, M), (S, M), (A, B[0]), (M, A[:, :1])):
         check(OPERATORS[k], left, right)
     for number in (2, 2.5, True, np.float64(2), np.float32(2), np.int64(2)):
         for array in (A, S, K):
@@ -95,9 +96,13 @@ def test_booleans(function: np.ufunc) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    """negative positive absolute fabs sign square sqrt reciprocal exp expm1 exp2 log log1p log2 log10 sin cos tan arcsin
-    arccos arctan sinh cosh tanh arcsinh arctanh floor ceil rint trunc isnan isinf isfinite logical_not round""".split(),
-)
+    [
+        "negative", "positive", "absolute", "fabs", "sign", "square", "sqrt", "reciprocal", "exp", "expm1", "exp2",
+        "log", "log1p", "log2", "log10", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh",
+        "arcsinh", "arctanh", "floor", "ceil", "rint", "trunc", "isnan", "isinf", "isfinite", "logical_not",
+        "round",
+    ],
+)  # fmt: skip
 def test_functions_of_one_operand(name: str) -> None:
     function = getattr(np, name)
     for array in (A, S, np.float64(0.5)):
@@ -108,7 +113,7 @@ def test_functions_of_one_operand(name: str) -> None:
         check(function, M)
 
 
-@pytest.mark.parametrize("name", "power hypot arctan2 logaddexp float_power remainder floor_divide".split())
+@pytest.mark.parametrize("name", ["power", "hypot", "arctan2", "logaddexp", "float_power", "remainder", "floor_divide"])
 def test_functions_of_two_operands(name: str) -> None:
     check(getattr(np, name), A, B)
     check(getattr(np, name), S, K[:1] + 7)
@@ -144,7 +149,9 @@ def test_numpy_on_the_left() -> None:
     check(lambda x: M | x, ~M)
 
 
-@pytest.mark.parametrize("name", "sum mean var std max min any all argmax argmin ptp count_nonzero".split())
+@pytest.mark.parametrize(
+    "name", ["sum", "mean", "var", "std", "max", "min", "any", "all", "argmax", "argmin", "ptp", "count_nonzero"]
+)  # fmt: skip
 def test_reductions(name: str) -> None:
     function = getattr(np, name)
     for array in (T, T.astype("float32"), K, M if name not in {"ptp", "var", "std"} else K):
@@ -216,13 +223,13 @@ LAYOUTS = [
     lambda x: x.swapaxes(0, -1), lambda x: np.moveaxis(x, 0, -1), lambda x: np.moveaxis(x, (0, 1), (-1, 0)),
     lambda x: x.reshape(6, 4), lambda x: x.reshape((4, -1)), lambda x: np.reshape(x, -1), lambda x: x.ravel(),
     lambda x: np.expand_dims(x, 1), lambda x: np.expand_dims(x, (0, -1)), lambda x: np.squeeze(x[:1]),
-    lambda x: np.squeeze(x[:, None], axis=1), lambda x: np.broadcast_to(x, (5, 2, 3, 4)), lambda x: np.flip(x),
+    lambda x: np.squeeze(x[:, None], axis=1), lambda x: np.broadcast_to(x, (5, 2, 3, 4)), np.flip,
     lambda x: np.flip(x, 1), lambda x: np.flip(x, (0, 2)), lambda x: np.concatenate([x, x + 1, np.ones((2, 3, 4))]),
     lambda x: np.concatenate([x, x], axis=-1), lambda x: np.concatenate([x, x], axis=None),
     lambda x: np.stack([x, 2 * x]), lambda x: np.stack([x, x], axis=-1), lambda x: np.hstack([x, x]),
     lambda x: np.vstack([x[0, 0], x[1, 0]]), lambda x: np.clip(x, 0.3, 0.6), lambda x: x.clip(0.3),
-    lambda x: np.clip(x, None, x[0]), lambda x: np.zeros_like(x), lambda x: np.full_like(x, 3, dtype="int64"),
-    lambda x: x.astype("float32"), lambda x: x.astype(bool), lambda x: np.copy(x), lambda x: abs(-x),
+    lambda x: np.clip(x, None, x[0]), np.zeros_like, lambda x: np.full_like(x, 3, dtype="int64"),
+    lambda x: x.astype("float32"), lambda x: x.astype(bool), np.copy, lambda x: abs(-x),
 ]  # fmt: skip
 
 
@@ -239,7 +246,8 @@ INDICES = [
     (slice(None), np.array([2, 0])), (slice(None), np.array([0, 1]), np.array([1, 2])),
     (np.array([0, 1]), slice(None), np.array([1, 2])), (0, slice(None), np.array([1, 2])),
     (0, np.array([1, 2])), (np.array([[0], [1]]), np.array([0, 2, 1])), (None, np.array([0, 1]), np.array([1, 2])),
-    (np.array([0, 1]), None, np.array([1, 2])), (slice(1, None), np.array([0, 2]), slice(None, None, 2)),
+    (np.array([0, 1]), None, np.array([1, 2])), (slice(1, None), np.array([0, 1]), None, np.array([[1], [2]])),
+    (slice(1, None), np.array([0, 2]), slice(None, None, 2)),
     (Ellipsis, np.array([3, 0])), (slice(None), np.array([1]), None), np.array(1), (np.array([], dtype="int64"),),
     np.array([1, 2], dtype="uint8"), (np.int64(1), slice(None), np.int32(-1)),
 ]  # fmt: skip
@@ -270,7 +278,7 @@ def test_indices_that_are_views() -> None:
     check(lambda x, r, c: x[r, :, c], C, rows, columns)
     check(lambda x, r: x[:, r[0]], C, rows)
     check(lambda x, r: np.take(x, r, axis=1), C, rows)
-    check(lambda x, r: np.take(x, r), C, rows)
+    check(np.take, C, rows)
     check(lambda x, r: x[r], C, rows, symbolic=True)
     check(lambda x, k: np.take_along_axis(x, k, axis=1), A, np.argsort(A, axis=1)[:, ::-2])
     check(lambda x, k: np.take_along_axis(x, k, -1), C, np.argmax(C, axis=-1, keepdims=True))
@@ -380,8 +388,9 @@ def test_functions_beyond_numpy() -> None:
         assert function(x.astype("int64")).dtype == "float64"
     from scipy.special import erf
 
-    np.testing.assert_allclose(evaluate(graphc.gelu(x), x=v), 0.5 * v * (1 + erf(v / np.sqrt(2))))
-    np.testing.assert_allclose(evaluate(graphc.gelu(x, approximate=True), x=v), 0.5 * v * (1 + erf(v / np.sqrt(2))), atol=1e-3)
+    gelu = 0.5 * v * (1 + erf(v / np.sqrt(2)))
+    np.testing.assert_allclose(evaluate(graphc.gelu(x), x=v), gelu)
+    np.testing.assert_allclose(evaluate(graphc.gelu(x, approximate=True), x=v), gelu, atol=1e-3)
     np.testing.assert_allclose(evaluate(graphc.leaky_relu(x, 0.2), x=v), np.where(v > 0, v, 0.2 * v))
     np.testing.assert_allclose(evaluate(graphc.elu(x, alpha=2.0), x=v), np.where(v > 0, v, 2 * np.expm1(v)))
     np.testing.assert_array_equal(evaluate(graphc.one_hot(np.array([0, -1]), 3)), [[1, 0, 0], [0, 0, 1]])
@@ -417,8 +426,8 @@ def test_losses() -> None:
 
 
 def test_binary_cross_entropy_is_exact_at_both_ends() -> None:
-    logits = np.array([40.0, -40.0, 1e4, -1e4])
-    each = [evaluate(graphc.binary_cross_entropy(np.array([z]), np.array([y]))) for z, y in zip(logits, [1.0, 0, 0, 1])]
+    pairs = [(40.0, 1), (-40.0, 0), (1e4, 0), (-1e4, 1)]
+    each = [evaluate(graphc.binary_cross_entropy(np.array([z]), np.array([y]))) for z, y in pairs]
     np.testing.assert_allclose(each, [np.exp(-40.0), np.exp(-40.0), 1e4, 1e4], rtol=1e-12)
 
 
@@ -472,7 +481,7 @@ def test_products_with_jacobians() -> None:
     np.testing.assert_allclose(np.dot([1.0, -2.0], forward), np.dot(backward, direction))
     single = graphc.vjp(y, x, 1.0)
     assert isinstance(single, View)
-    assert evaluate(graphc.grad(np.sum(x), w), w=A[:2, :3]).tolist() == [[0.0] * 3] * 2
+    assert evaluate(graphc.grad(np.sum(x), w), x=A[:, 0], w=A[:2, :3]).tolist() == [[0.0] * 3] * 2
 
 
 def test_long_chains_need_no_stack() -> None:
