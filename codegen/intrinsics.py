@@ -14,13 +14,15 @@ from numba.np.arrayobj import make_array, populate_array
 Definition = Callable[..., Any]
 
 
-def lowers(function: Callable[..., Any]) -> Callable[[Definition], Definition]:
+def lowers(function: Callable[..., Any], literals: bool = False) -> Callable[[Definition], Definition]:
     """Make the decorated definition what `function` means in compiled code.
 
     Parameters
     ----------
     function
         A Python function; it keeps its own meaning when Python calls it.
+    literals
+        Whether the definition sees numbers in the text of the caller as such.
 
     Returns
     -------
@@ -31,7 +33,7 @@ def lowers(function: Callable[..., Any]) -> Callable[[Definition], Definition]:
     """
 
     def register(definition: Definition) -> Definition:
-        template = make_intrinsic_template(function, definition, function.__name__)
+        template = make_intrinsic_template(function, definition, function.__name__, prefer_literal=literals)
         infer_global(function, types.Function(template))
         return definition
 

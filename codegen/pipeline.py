@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graphc.codegen.emit import EmitOptions, emit
-from graphc.ir.core import Node
 from graphc.ir.graph import Graph, naming
 from graphc.ir.loop_text import print_program
 from graphc.ir.loop_verify import verify_program
@@ -18,10 +17,10 @@ from graphc.passes.differentiate import Differentiate
 from graphc.passes.fuse import Fuse
 from graphc.passes.lower import Lower
 from graphc.passes.manager import LANGUAGES as TENSOR_LANGUAGES
-from graphc.passes.manager import Dump, Language, Observer, Pass, Snapshot, run_passes
+from graphc.passes.manager import Dump, Language, Observer, Paranoid, Pass, Snapshot, State, run_passes
 from graphc.passes.memory import PlanMemory
-from graphc.passes.pack import Block, pack
-from graphc.passes.partition import split
+from graphc.passes.pack import Block
+from graphc.passes.partition import Partition
 from graphc.passes.simplify import Simplify
 from graphc.passes.stabilize import Stabilize
 
@@ -30,36 +29,6 @@ LANGUAGES: Mapping[type, Language] = {
     Program: Language(verify_program, print_program, ".loops"),
     str: Language(lambda source: None, str, ".py"),
 }
-
-
-@dataclass(frozen=True)
-class Partition:
-    """Split the joint graph into forward and backward where that is asked for, and pack the parameters.
-
-    Parameters
-    ----------
-    split_after : int or None
-        How many outputs are primal ones; None keeps the graph whole.
-    blocks : sequence of Block or None
-        Where the parameters live; None leaves each by itself.
-    wrt : tuple of (Node, str)
-        The nodes whose gradients are the last outputs of the joint graph, and their names.
-    """
-
-    split_after: int | None
-    blocks: tuple[Block, ...] | None
-    wrt: tuple[tuple[Node, str], ...] = ()
-    name: str = "partition"
-
-    def run(self, graph: Graph) -> tuple[Graph, ...]:
-        """One graph, or forward and backward."""
-        if self.split_after is None:
-            return (self._packed(graph, self.wrt),)
-        forward, backward = split(graph, self.split_after)
-        return self._packed(forward, ()), self._packed(backward, self.wrt)
-
-    def _packed(self, graph: Graph, wrt: tuple[tuple[Node, str], ...]) -> Graph:
-        return graph if self.blocks is None else pack(graph, self.blocks, wrt)
 
 
 @dataclass(frozen=True)
@@ -104,8 +73,59 @@ def pipeline(
 
 
 def compile_graph(graph: Graph, passes: Sequence[Pass]) -> tuple[Snapshot, ...]:
-    """Run the passes, verified; with ``GRAPHC_DUMP=directory`` every stage is written there too."""
+    """Run the passes, verified.
+
+    With ``GRAPHC_DUMP=directory`` every stage is written there too, with ``fusion.txt`` (what was not fused, and why) and
+    ``repro.py`` (a program that compiles and runs the graph by itself). With ``GRAPHC_PARANOID=1`` every graph is
+    interpreted before and after each pass.
+    """
     observers: list[Observer] = []
     if directory := os.environ.get("GRAPHC_DUMP"):
-        observers.append(Dump(Path(directory), LANGUAGES))
+        folder = Path(directory)
+        observers += [Dump(folder, LANGUAGES), DumpFusion(folder), DumpRepro(folder, bool(graph.wrt))]
+    if os.environ.get("GRAPHC_PARANOID", "0") != "0":
+        observers.append(Paranoid())
     return run_passes(graph, passes, observers, LANGUAGES)
+
+
+@dataclass(frozen=True)
+class DumpFusion:
+    """Writes ``fusion.txt``: each refusal of the fuser, with its reason."""
+
+    directory: Path
+
+    def __call__(self, index: int, before: State, snapshot: Snapshot) -> None:
+        """Write it after `fuse`."""
+        if snapshot.stage == "fuse":
+            lines = [line for program in snapshot.state for line in (f"{program.name}:", *program.refusals)]
+            (self.directory / "fusion.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class DumpRepro:
+    """Writes ``repro.py``: reads the graph that stands beside it, compiles it and calls it with sampled feeds."""
+
+    directory: Path
+    differentiated: bool
+
+    def __call__(self, index: int, before: State, snapshot: Snapshot) -> None:
+        """Write it after `build`."""
+        if snapshot.stage == "build":
+            call = "value_and_grad" if self.differentiated else "__call__"
+            (self.directory / "repro.py").write_text(REPRO.format(call=call), encoding="utf-8")
+
+
+REPRO = '''"""Compile and call the graph in 00-build.gir."""
+
+from pathlib import Path
+
+import graphc
+from graphc.ir.text import parse_graph
+from graphc.passes.manager import sample_feed, sample_sizes
+
+graph = parse_graph((Path(__file__).parent / "00-build.gir").read_text(encoding="utf-8"))
+sizes = sample_sizes(graph)
+feeds = {{graph.names[node]: sample_feed(node, graph.names[node], sizes) for node in graph.leaves}}
+program = graphc.compile(graph)
+print(program.{call}(**feeds))
+'''

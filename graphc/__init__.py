@@ -46,6 +46,7 @@ from graphc.layers import Dense
 from graphc.leaves import Input, Param
 from graphc.losses import accuracy, binary_cross_entropy, cross_entropy, mse
 from graphc.planner import Planner
+from graphc.program import Program, compile
 from graphc.transforms import grad, jvp, vjp
 from graphc.views import View
 
@@ -61,10 +62,12 @@ __all__ = [
     "Input",
     "Param",
     "Planner",
+    "Program",
     "View",
     "accuracy",
     "arange",
     "binary_cross_entropy",
+    "compile",
     "cross_entropy",
     "dim_max",
     "dim_min",

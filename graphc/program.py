@@ -123,7 +123,7 @@ def _built_graph(graph: Graph, wrt: Any, name: str | None) -> Built:
         graph = replace(graph.remap(new), wrt=tuple(dict.fromkeys(new[known[text]] for text in asked)))
         positions = {text: graph.wrt.index(new[known[text]]) for text in asked}
     else:
-        positions = {}
+        positions = {names[node]: k for k, node in enumerate(graph.wrt)}
     initial = {names[node]: Initial(tuple(map(int, node.shape)), node.dtype) for node in graph.params}
     return Built(replace(graph, name=name or graph.name), initial, positions)
 

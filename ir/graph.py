@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from graphc.ir.core import INPUT, PARAM, Guard, Node, rebuild
+from graphc.ir.core import INPUT, PARAM, Guard, Node, rebuild, scalar_value
 from graphc.ir.dims import extent_names
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ def substitute(roots: Iterable[Node], replacement: Mapping[Node, Node]) -> list[
 def naming(graph: Graph) -> dict[Node, str]:
     """A unique name for every node: the user's, or ``<view>_<k>`` after the view whose expression it is part of.
 
-    An inner node belongs to the named node that reads it first; one that belongs to none is named after its op.
+    An inner node belongs to the named node that reads it first; one that belongs to none is named after its op. Numbers,
+    which print where they are read, are counted last.
     """
     owner: dict[Node, str] = {}
     for node in reversed(graph.steps):
@@ -165,10 +166,10 @@ def naming(graph: Graph) -> dict[Node, str]:
     result = {node: graph.names[node] for node in (*graph.leaves, *graph.steps) if node in graph.names}
     taken = set(result.values())
     counters: dict[str, int] = {}
-    for node in (*graph.leaves, *graph.steps):
+    for node in sorted((*graph.leaves, *graph.steps), key=lambda node: scalar_value(node) is not None):
         if node in result:
             continue
-        base = owner.get(node) or node.op.name
+        base = owner.get(node) or (node.operands[0] if node.op.name == "anchor" else node).op.name
         while (name := f"{base}_{counters.get(base, 0)}") in taken:
             counters[base] = counters.get(base, 0) + 1
         taken.add(name)

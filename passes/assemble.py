@@ -443,22 +443,22 @@ def _around(buffer: Buffer, axes: Sequence[str], body: tuple[Statement, ...]) ->
 
 
 def describe(blocks: Sequence[Block], rank: int, post: Sequence[Stage]) -> str:
-    """What a kernel does, in words."""
-    rows = [row for block in blocks for row in block.rows]
-    pieces: list[str] = []
+    """What a kernel does, in words: a clause for each block of inner loops."""
+    clauses: list[str] = []
     for block in blocks:
         over = f" over {_extents(block.extents)}" if block.extents else ""
-        for row in block.rows:
-            stage = row.stage
-            what = f"{REDUCTION_WORDS[stage.combine]} {stage.origin}" if stage.combine else stage.origin
-            pieces.append(what + over)
-    text = ", ".join(pieces)
+        clauses.append(", ".join(_result(row.stage) for row in block.rows) + over)
+    text = "; ".join(clauses)
     if rank:
-        outer = tuple(size for _, size in rows[0].order[:rank])
-        text = f"for each of {_extents(outer)}: {text}"
+        first = next(row for block in blocks for row in block.rows)
+        text = f"for each of {_extents(tuple(size for _, size in first.order[:rank]))}: {text}"
     if post:
         text += f"; then {', '.join(stage.origin for stage in post)}"
     return text
+
+
+def _result(stage: Stage) -> str:
+    return f"{REDUCTION_WORDS[stage.combine]} {stage.origin}" if stage.combine else stage.origin
 
 
 def _extents(extents: tuple[Extent, ...]) -> str:

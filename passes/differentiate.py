@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.ir.core import INPUT, Bilinear, Custom, Linear, Node, Partials, constant, full, leaf, scalar_value
 from graphc.ir.errors import DifferentiationValueError
-from graphc.ir.graph import Graph, toposort
+from graphc.ir.graph import Graph, naming, toposort
 from graphc.ir.ops import derivative_of, divide, logical_and, logical_not, logical_or, where
 from graphc.passes.origins import Origins
 from graphc.passes.reach import active_nodes, check_wrt, describe, flows
@@ -241,16 +241,21 @@ def unreached(graph: Graph) -> tuple[str, ...]:
 
 
 def _adjoint_names(graph: Graph, adjoint: Adjoint) -> dict[Node, str]:
-    """The names of a joint graph: a node that is the cotangent of several is called after a wrt, else the last."""
-    names = dict(graph.names)
+    """The names of a joint graph: the cotangent of ``h`` is ``d_h``; that of several is called after a wrt, else the last.
+
+    What users named comes first, then the steps in between, by the names that they print with: from here on a step
+    keeps its name, so that ``d_h_2`` stays the cotangent of ``h_2``.
+    """
+    names = {node: name for node, name in naming(graph).items() if scalar_value(node) is None}
     taken = set(names.values())
-    for node in dict.fromkeys((*graph.wrt, *adjoint.cotangents)):
+    printed = dict(names)
+    order = dict.fromkeys((*graph.wrt, *adjoint.cotangents))
+    for node in sorted(order, key=lambda node: node not in graph.names):
         value = adjoint.of(node)
-        if node in graph.names and value is not None and value not in names and value.op is not constant:
-            name = f"d_{graph.names[node]}"
-            if name not in taken:
-                names[value] = name
-                taken.add(name)
+        name = f"d_{printed.get(node, '')}"
+        if value is not None and value not in names and value.op is not constant and name not in taken:
+            names[value] = name
+            taken.add(name)
     return names
 
 

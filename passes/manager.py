@@ -17,11 +17,6 @@ from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import interpret
 from graphc.ir.text import print_graph
 from graphc.ir.verify import verify
-from graphc.passes.canonicalize import Canonicalize
-from graphc.passes.differentiate import Differentiate
-from graphc.passes.partition import Partition
-from graphc.passes.simplify import Simplify
-from graphc.passes.stabilize import Stabilize
 
 STAGES = (
     "build", "canonicalize", "stabilize", "differentiate", "simplify", "partition", "lower", "fuse", "memory", "emit",
@@ -64,25 +59,6 @@ class Snapshot:
 
 
 Observer: TypeAlias = "Callable[[int, State, Snapshot], None]"
-
-
-def graph_passes(variant: str, n_outputs: int = 1) -> tuple[Pass, ...]:
-    """The passes on graphs, in order, for a variant.
-
-    Parameters
-    ----------
-    variant : str
-        "forward" (of a graph without wrt), "joint", or "split" into forward and backward.
-    n_outputs : int
-        The number of primal outputs.
-    """
-    return (
-        Canonicalize(),
-        Stabilize(),
-        Differentiate(seeded=variant != "split"),
-        Simplify(),
-        Partition(n_outputs if variant == "split" else None),
-    )
 
 
 def run_passes(

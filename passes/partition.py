@@ -29,6 +29,7 @@ from graphc.ir.ops import (
     softmax,
     sum_,
 )
+from graphc.passes.pack import Block, pack
 
 # What a symbolic dim counts for in the sizes of values.
 NOMINAL_SIZE = 1024
@@ -42,14 +43,32 @@ EXPENSIVE = frozenset({
 
 @dataclass(frozen=True)
 class Partition:
-    """Split a joint graph whose first `n_outputs` outputs are the primal ones; None leaves the graph whole."""
+    """Split the joint graph into forward and backward where that is asked for, and pack the parameters.
 
-    n_outputs: int | None
+    Parameters
+    ----------
+    split_after : int or None
+        How many outputs are primal ones; None keeps the graph whole.
+    blocks : sequence of Block or None
+        Where the parameters live; None leaves each by itself.
+    wrt : tuple of (Node, str)
+        The nodes whose gradients are the last outputs of the joint graph, and their names.
+    """
+
+    split_after: int | None
+    blocks: tuple[Block, ...] | None
+    wrt: tuple[tuple[Node, str], ...] = ()
     name: str = "partition"
 
-    def run(self, graph: Graph) -> Graph | tuple[Graph, Graph]:
-        """Forward and backward, see `split`."""
-        return graph if self.n_outputs is None else split(graph, self.n_outputs)
+    def run(self, graph: Graph) -> tuple[Graph, ...]:
+        """One graph, or forward and backward."""
+        if self.split_after is None:
+            return (self._packed(graph, self.wrt),)
+        forward, backward = split(graph, self.split_after)
+        return self._packed(forward, ()), self._packed(backward, self.wrt)
+
+    def _packed(self, graph: Graph, wrt: tuple[tuple[Node, str], ...]) -> Graph:
+        return graph if self.blocks is None else pack(graph, self.blocks, wrt)
 
 
 def split(joint: Graph, n_outputs: int) -> tuple[Graph, Graph]:

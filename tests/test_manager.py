@@ -14,17 +14,21 @@ from graphc.ir.graph import Graph
 from graphc.ir.ops import exp, gather, iota, log, matmul, max_, restore, slice_, sum_, tanh, wrap_index
 from graphc.ir.text import parse_graph, print_graph
 from graphc.ir.types import TensorType
+from graphc.passes.canonicalize import Canonicalize
+from graphc.passes.differentiate import Differentiate
 from graphc.passes.manager import (
     STAGES,
     VARIANTS,
     Dump,
     Paranoid,
-    graph_passes,
     run_passes,
     sample_feed,
     sample_sizes,
 )  # fmt: skip
 from graphc.passes.pack import Block, pack
+from graphc.passes.partition import Partition
+from graphc.passes.simplify import Simplify
+from graphc.passes.stabilize import Stabilize
 
 F64 = np.dtype("float64")
 
@@ -46,6 +50,12 @@ def network() -> Graph:
 def start(variant: str) -> Graph:
     graph = network()
     return replace(graph, wrt=()) if variant == "forward" else graph
+
+
+def graph_passes(variant: str, n_outputs: int = 1) -> tuple[Any, ...]:
+    split_after = n_outputs if variant == "split" else None
+    passes = (Canonicalize(), Stabilize(), Differentiate(seeded=variant != "split"), Simplify())
+    return (*passes, Partition(split_after, None))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

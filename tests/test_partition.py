@@ -159,8 +159,8 @@ def test_places_and_names_follow_into_both_halves() -> None:
 
 def test_the_pass_splits_only_when_asked() -> None:
     joint = joint_of(network())
-    assert Partition(None).run(joint) is joint
-    parts = Partition(1).run(joint)
+    assert Partition(None, None).run(joint) == (joint,)
+    parts = Partition(1, None).run(joint)
     assert isinstance(parts, tuple) and len(parts) == 2
 
 

@@ -5,12 +5,29 @@ C's, for `power`), subnormals and the sign of zero. arcsinh, arccosh and arctanh
 beyond 2**27, are the C library's, as exact as that is.
 """
 
-from graphc.codegen.vector_math.activation import log_sigmoid, sigmoid, softplus
-from graphc.codegen.vector_math.basic import absolute, ceil, floor, maximum, minimum, rint, sign, sqrt, trunc
+from graphc.codegen.vector_math.activation import log_sigmoid, logaddexp, sigmoid, softplus
+from graphc.codegen.vector_math.basic import (
+    absolute,
+    ceil,
+    floor,
+    hypot,
+    isfinite,
+    isinf,
+    maximum,
+    minimum,
+    reciprocal,
+    relu,
+    rint,
+    sign,
+    sqrt,
+    step,
+    trunc,
+)
+from graphc.codegen.vector_math.division import floor_divide, left_shift, remainder, right_shift
 from graphc.codegen.vector_math.error_function import erf
 from graphc.codegen.vector_math.exponential import cosh, exp, exp2, expm1, sinh, tanh
-from graphc.codegen.vector_math.exponentiation import power
-from graphc.codegen.vector_math.inverse_trigonometric import arccos, arcsin, arctan
+from graphc.codegen.vector_math.exponentiation import integer_power, power
+from graphc.codegen.vector_math.inverse_trigonometric import arccos, arcsin, arctan, arctan2
 from graphc.codegen.vector_math.library import arccosh, arcsinh, arctanh
 from graphc.codegen.vector_math.logarithmic import log, log1p, log2, log10
 from graphc.codegen.vector_math.reduction import radd, rmax, rmin, rmul
@@ -23,6 +40,7 @@ __all__ = [
     "arcsin",
     "arcsinh",
     "arctan",
+    "arctan2",
     "arctanh",
     "ceil",
     "cos",
@@ -32,15 +50,26 @@ __all__ = [
     "exp2",
     "expm1",
     "floor",
+    "floor_divide",
+    "hypot",
+    "integer_power",
+    "isfinite",
+    "isinf",
+    "left_shift",
     "log",
     "log1p",
     "log2",
     "log10",
     "log_sigmoid",
+    "logaddexp",
     "maximum",
     "minimum",
     "power",
     "radd",
+    "reciprocal",
+    "relu",
+    "remainder",
+    "right_shift",
     "rint",
     "rmax",
     "rmin",
@@ -51,6 +80,7 @@ __all__ = [
     "sinh",
     "softplus",
     "sqrt",
+    "step",
     "tan",
     "tanh",
     "trunc",

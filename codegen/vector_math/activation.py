@@ -1,4 +1,6 @@
-"""Activations that are stable at both ends: sigmoid, softplus, log_sigmoid."""
+"""Activations that are stable at both ends: sigmoid, softplus, log_sigmoid; and logaddexp, which is a softplus."""
+
+import math
 
 from graphc.codegen.vector_math.exponential import exp_of_negative
 from graphc.codegen.vector_math.logarithmic import log1p_inside
@@ -29,3 +31,10 @@ def log_sigmoid(x: Number) -> Number:
 
 def _softplus(x: Number) -> Number:
     return where(x > 0, x, 0.0) + log1p_inside(exp_of_negative(-absolute(x)))
+
+
+@vectorizable
+def logaddexp(x: Number, y: Number) -> Number:
+    """log(exp(x) + exp(y)), as the larger of the two and log1p(exp(-|x - y|))."""
+    larger = where((x >= y) | (x != x), x, y)
+    return where(x == y, x + math.log(2), larger + log1p_inside(exp_of_negative(-absolute(x - y))))

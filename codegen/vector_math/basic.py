@@ -1,8 +1,18 @@
-"""What the processor does in one step or two, with NumPy's results: square root, rounding, sign, maximum, minimum."""
+"""What the processor does in a few steps, with NumPy's results: roots, rounding, sign, order, steps, tests."""
 
 import numpy as np
 
-from graphc.codegen.vector_math.lowering import Number, intrinsic, vectorizable, where
+from graphc.codegen.vector_math.lowering import (
+    SINGLE,
+    Number,
+    format_of,
+    intrinsic,
+    to_double,
+    to_single,
+    vectorizable,
+    vectorizable_on,
+    where,
+)
 
 
 @vectorizable
@@ -29,10 +39,10 @@ def rint(x: Number) -> Number:
     return intrinsic("rint", np.rint, x)
 
 
-@vectorizable
+@vectorizable_on("iuf")
 def sign(x: Number) -> Number:
     """-1, 0, 1 or NaN."""
-    return where(x > 0, 1.0, where(x < 0, -1.0, where(x == 0, 0.0, x)))
+    return where(x > 0, 1, where(x < 0, -1, where(x == 0, 0, x)))
 
 
 @vectorizable
@@ -42,18 +52,64 @@ def sqrt(x: Number) -> Number:
 
 
 @vectorizable
+def hypot(x: Number, y: Number) -> Number:
+    """sqrt(x**2 + y**2) without overflow on the way; infinite where one is."""
+    width, height = intrinsic("fabs", np.abs, x), intrinsic("fabs", np.abs, y)
+    infinite = (width == np.inf) | (height == np.inf)
+    if format_of(x) is SINGLE:
+        x, y = to_double(x), to_double(y)
+        return where(infinite, np.inf, to_single(intrinsic("sqrt", np.sqrt, x * x + y * y)))
+    size = where(width > height, width, height)
+    # Powers of two, so that squares neither overflow nor lose digits below the normal numbers.
+    up = where(size > 2.0**500, 2.0**-600, where(size < 2.0**-400, 2.0**600, 1 + 0 * size))
+    down = where(size > 2.0**500, 2.0**600, where(size < 2.0**-400, 2.0**-600, 1 + 0 * size))
+    x, y = x * up, y * up
+    return where(infinite, np.inf, intrinsic("sqrt", np.sqrt, x * x + y * y) * down)
+
+
+@vectorizable
 def trunc(x: Number) -> Number:
     """The integer part."""
     return intrinsic("trunc", np.trunc, x)
 
 
-@vectorizable
+@vectorizable_on("iuf")
 def maximum(x: Number, y: Number) -> Number:
     """The larger of x and y; NaN if one is NaN."""
     return where((x >= y) | (x != x), x, y)
 
 
-@vectorizable
+@vectorizable_on("iuf")
 def minimum(x: Number, y: Number) -> Number:
     """The smaller of x and y; NaN if one is NaN."""
     return where((x <= y) | (x != x), x, y)
+
+
+@vectorizable
+def reciprocal(x: Number) -> Number:
+    """1 / x."""
+    return 1 / x
+
+
+@vectorizable
+def relu(x: Number) -> Number:
+    """x where it is positive, else 0; NaN stays."""
+    return where(x <= 0, 0, x)
+
+
+@vectorizable
+def step(x: Number) -> Number:
+    """0 below zero, else 1; NaN stays."""
+    return where(x < 0, 0, where(x >= 0, 1, x))
+
+
+@vectorizable_on("f", "bool")
+def isinf(x: Number) -> Number:
+    """Whether x is infinite."""
+    return intrinsic("fabs", np.abs, x) == np.inf
+
+
+@vectorizable_on("f", "bool")
+def isfinite(x: Number) -> Number:
+    """Whether x is neither infinite nor NaN."""
+    return intrinsic("fabs", np.abs, x) < np.inf

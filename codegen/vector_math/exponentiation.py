@@ -4,14 +4,20 @@ As in fdlibm: with s = f / (2 + f), ln(1 + f) = 2 s (1 + s**2 / 3 + s**4 L(s**2)
 parts have half the digits, so their products are exact. Coefficients: Chebyshev fit by `mpmath.chebyfit` at 60 digits.
 """
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+
+from graphc.codegen.intrinsics import lowers
 from graphc.codegen.vector_math.exponential import exp2_of_sum
 from graphc.codegen.vector_math.logarithmic import masked, split
 from graphc.codegen.vector_math.lowering import (
     DOUBLE,
     SINGLE,
     Number,
+    Value,
     absolute,
     bits,
     format_of,
@@ -45,12 +51,50 @@ _SCALE = {
 @vectorizable
 def power(x: Number, y: Number) -> Number:
     """x**y as in C: NaN for negative x and fractional y; 1 for y = 0 and for x = 1, whatever the other is."""
+    return _power(x, y)
+
+
+def _power(x: Number, y: Number) -> Number:
     size = absolute(x)
     result = where((size == 1) | (y == 0), 1.0, exp2_of_sum(*_times_log2(y, size)))
     fractional = round_down(y) != y
     odd = (round_down(0.5 * y) != 0.5 * y) & (round_down(y) == y)
     result = where(odd & (bits(x) < 0), -result, result)
     return where((x < 0) & (size < np.inf) & fractional, np.nan, result)
+
+
+def integer_power(x: Number, n: int) -> Number:
+    """x**n of integers, which wrap around, and floats, for an n that the program's text says.
+
+    Up to 8, and down to -2, by products (at most 4 ULP), else as `power`.
+    """
+    with np.errstate(all="ignore"):
+        return _integer_power(x if hasattr(x, "dtype") else np.asarray(x)[()], int(n))
+
+
+@lowers(integer_power, literals=True)
+def _integer_power_in_llvm(context: Any, x: Any, n: Any) -> Any:
+    if not isinstance(n, types.IntegerLiteral) or not isinstance(x, types.Float | types.Integer):
+        return None
+    exponent: int = n.literal_value
+    x = types.unliteral(x)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: tuple[ir.Value, ...]) -> ir.Value:
+        return _integer_power(Value(builder, np.dtype(x.name), args[0]), exponent).operand
+
+    return x(x, n), generate
+
+
+def _integer_power(x: Number, n: int) -> Number:
+    if x.dtype.kind == "f" and not -2 <= n <= 8:
+        return _power(x, x * 0 + float(n))
+    base = 1 / x if n < 0 else x
+    result = None
+    for bit in bin(abs(n))[:1:-1]:
+        if bit == "1":
+            result = base if result is None else result * base
+        base = base * base
+    return x * 0 + 1 if result is None else result
 
 
 def _times_log2(y: Number, size: Number) -> tuple[Number, Number]:

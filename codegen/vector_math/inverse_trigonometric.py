@@ -11,6 +11,7 @@ from graphc.codegen.vector_math.lowering import (
     SINGLE,
     Number,
     absolute,
+    bits,
     copy_sign,
     format_of,
     intrinsic,
@@ -92,6 +93,24 @@ def arctan(x: Number) -> Number:
     z = t * t
     excess = t * (z * polynomial(z, _ARCTAN[form]))
     return copy_sign(where(large, first - (t - (second - excess)), t + excess), x)
+
+
+@vectorizable
+def arctan2(y: Number, x: Number) -> Number:
+    """The angle within [-pi, pi] of the point (x, y), with the sign of y; a zero x has a sign too."""
+    form = format_of(x)
+    first, second = _HALF_PI[form]
+    height, width, left = absolute(y), absolute(x), bits(x) < 0
+    steep = height > width
+    t = where(steep, width, height) / where(steep, height, width)
+    t = where(height == width, where(height == 0, 0, 1), t)  # not 0 / 0, not inf / inf
+    t = where((x != x) | (y != y), np.nan, t)
+    excess = t * (t * t * polynomial(t * t, _ARCTAN[form]))
+    # The angle from the nearest axis, which stands at a multiple of pi/2, is added or taken away.
+    axis = where(steep, 1, where(left, 2, t * 0))
+    away = (steep & left) | ((steep | left) ^ True)
+    t, excess = where(away, t, -t), where(away, excess, -excess)
+    return copy_sign(axis * first + (t + (axis * second + excess)), y)
 
 
 @vectorizable

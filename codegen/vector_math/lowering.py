@@ -56,8 +56,7 @@ _BOOL = np.dtype(np.bool_)
 _FORMATS = {dtype: form for form in (SINGLE, DOUBLE) for dtype in (form.float_type, form.int_type)}
 _LLVM_TYPES = {
     _BOOL: ir.IntType(1),
-    SINGLE.int_type: ir.IntType(32),
-    DOUBLE.int_type: ir.IntType(64),
+    **{np.dtype(f"{sign}int{width}"): ir.IntType(width) for sign in ("", "u") for width in (8, 16, 32, 64)},
     SINGLE.float_type: ir.FloatType(),
     DOUBLE.float_type: ir.DoubleType(),
 }
@@ -81,7 +80,7 @@ class Value:
 
     def _compare(self, sign: str, other: "Value | float") -> "Value":
         # As in IEEE 754 every comparison with a NaN is false, but `!=` true.
-        compare = self.builder.icmp_signed
+        compare = self.builder.icmp_signed if self.dtype.kind == "i" else self.builder.icmp_unsigned
         if self.dtype.kind == "f":
             compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
         return Value(self.builder, _BOOL, compare(sign, self.operand, self.lift(other)))
@@ -119,14 +118,19 @@ class Value:
     def __xor__(self, other: "Value | int") -> "Value":
         return self._emit("", "xor", self, other)
 
-    def __lshift__(self, other: int) -> "Value":
+    def __lshift__(self, other: "Value | int") -> "Value":
         return self._emit("", "shl", self, other)
 
-    def __rshift__(self, other: int) -> "Value":
-        return self._emit("", "ashr", self, other)
+    def __rshift__(self, other: "Value | int") -> "Value":
+        return self._emit("", "ashr" if self.dtype.kind == "i" else "lshr", self, other)
 
     def __neg__(self) -> "Value":
         return Value(self.builder, self.dtype, self.builder.fneg(self.operand))
+
+    def divided(self, other: "Value") -> "tuple[Value, Value]":
+        """See `divided`."""
+        divide, rest = {"f": ("fdiv", "frem"), "i": ("sdiv", "srem"), "u": ("udiv", "urem")}[self.dtype.kind]
+        return self._emit(divide, divide, self, other), self._emit(rest, rest, self, other)
 
     def __lt__(self, other: "Value | float") -> "Value":
         return self._compare("<", other)
@@ -152,28 +156,41 @@ def vectorizable(body: Callable[..., Number]) -> Callable[..., Number]:
 
     Arguments are all float32 or all float64, and so is the result.
     """
-    arity = body.__code__.co_argcount
+    return vectorizable_on("f")(body)
 
-    @wraps(body)
-    def function(*args: Number) -> Number:
-        with np.errstate(all="ignore"):  # the integer steps overflow on purpose
-            return body(*(arg if hasattr(arg, "dtype") else np.float64(arg) for arg in args))
 
-    @type_callable(function)
-    def type_of_call(context: Any) -> Callable[..., Any]:
-        @wraps(body)  # for Numba reads the parameters off the signature
-        def result(*args: Any) -> Any:
-            fits = len(set(args)) == 1 and args[0] in (types.float32, types.float64)
-            return args[0] if fits else None
+def vectorizable_on(kinds: str, result: str | None = None) -> Callable[..., Callable[..., Number]]:
+    """Make a decorator as `vectorizable` for arguments of one dtype of some kinds (NumPy's letters i, u and f).
 
-        return result
+    The result has their dtype, or is of dtype `result`.
+    """
 
-    @lower_builtin(function, *[types.Float] * arity)
-    def lower(context: Any, builder: ir.IRBuilder, signature: Any, args: tuple[ir.Value, ...]) -> ir.Value:
-        dtype = np.dtype(signature.return_type.name)
-        return body(*(Value(builder, dtype, arg) for arg in args)).operand
+    def decorate(body: Callable[..., Number]) -> Callable[..., Number]:
+        @wraps(body)
+        def function(*args: Number) -> Number:
+            with np.errstate(all="ignore"):  # the integer steps overflow on purpose
+                return body(*(arg if hasattr(arg, "dtype") else np.asarray(arg)[()] for arg in args))
 
-    return function
+        @type_callable(function)
+        def type_of_call(context: Any) -> Callable[..., Any]:
+            @wraps(body)  # for Numba reads the parameters off the signature
+            def typed(*args: Any) -> Any:
+                same = len(set(args)) == 1 and isinstance(args[0], types.Float | types.Integer)
+                if not same or isinstance(args[0], types.Literal) or np.dtype(args[0].name).kind not in kinds:
+                    return None
+                return args[0] if result is None else types.boolean
+
+            return typed
+
+        def lower(context: Any, builder: ir.IRBuilder, signature: Any, args: tuple[ir.Value, ...]) -> ir.Value:
+            dtype = np.dtype(signature.args[0].name)
+            return body(*(Value(builder, dtype, arg) for arg in args)).operand
+
+        for kind in (types.Float, types.Integer):
+            lower_builtin(function, *[kind] * body.__code__.co_argcount)(lower)
+        return function
+
+    return decorate
 
 
 def format_of(x: Number) -> Format:
@@ -248,6 +265,14 @@ def copy_sign(magnitude: Number, sign: Number) -> Number:
 def round_down(x: Number) -> Number:
     """The largest integer not above x."""
     return intrinsic("floor", np.floor, x)
+
+
+def divided(x: Number, y: Number) -> tuple[Number, Number]:
+    """x / y and the remainder, exact, both rounded towards zero; the quotient of floats is not rounded."""
+    if isinstance(x, Value):
+        return x.divided(y)
+    rest = np.fmod(x, y)
+    return (x - rest) // y if rest.dtype.kind != "f" else x / y, rest
 
 
 def add_in_any_order(x: Number, y: Number) -> Number:
