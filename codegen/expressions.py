@@ -19,11 +19,7 @@ from graphc.ir.loops import Affine, Const
 from graphc.ir.ops import OPS
 
 # What integers and booleans do otherwise than the ops' templates, which are floats'.
-_INTEGER_TEMPLATES: dict[str, str] = {
-    "maximum": "max({0}, {1})",
-    "minimum": "min({0}, {1})",
-    **dict.fromkeys(("floor", "ceil", "rint", "trunc"), "{0}"),
-}
+_INTEGER_TEMPLATES: dict[str, str] = dict.fromkeys(("floor", "ceil", "rint", "trunc"), "{0}")
 _BOOL_TEMPLATES: dict[str, str] = {"maximum": "{0} | {1}", "minimum": "{0} & {1}"}
 _WRAP = {"int64": "{0} + {1} if {0} < 0 else {0}", "int": "int64({0}) + {1} if {0} < 0 else {0}", "uint": "{0}"}
 _KEEPS_DTYPE = frozenset(("where", "anchor", "stop_gradient", "cast"))

@@ -17,9 +17,6 @@ IMPORTS: dict[str, str] = {
     **dict.fromkeys(("njit", "types"), "numba"),
     **dict.fromkeys(("bool_" if name == "bool" else name for name in DTYPES), "numpy"),
     **dict.fromkeys(("inf", "nan", "uintp"), "numpy"),
-    # What NumPy has of the scalar functions that the vector math lacks.
-    **dict.fromkeys(("arctan2", "floor_divide", "hypot", "isfinite", "isinf", "left_shift", "right_shift"), "numpy"),
-    **dict.fromkeys(("logaddexp", "reciprocal", "remainder"), "numpy"),
     **dict.fromkeys(("dot", "gemm", "gemv"), "graphc.codegen.blas"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), "graphc.codegen.runtime"),
     **dict.fromkeys(vector_math.__all__, "graphc.codegen.vector_math"),

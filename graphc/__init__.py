@@ -45,12 +45,15 @@ from graphc.ir.errors import (
 from graphc.layers import Dense
 from graphc.leaves import Input, Param
 from graphc.losses import accuracy, binary_cross_entropy, cross_entropy, mse
+from graphc.optimizers import SGD, Adam
 from graphc.planner import Planner
 from graphc.program import Program, compile
+from graphc.trainer import Trainer
 from graphc.transforms import grad, jvp, vjp
 from graphc.views import View
 
 __all__ = [
+    "Adam",
     "CompileError",
     "DeclarationError",
     "Dense",
@@ -63,6 +66,8 @@ __all__ = [
     "Param",
     "Planner",
     "Program",
+    "SGD",
+    "Trainer",
     "View",
     "accuracy",
     "arange",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import FeedTypeError, FeedValueError
-from graphc.parameters import unknown_name
+from graphc.ir.graph import Graph
+from graphc.ir.interpret import bind_dims
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,8 @@ class Slot:
             TypeError for a dtype that does not cast by ``same_kind``, ValueError for a wrong rank or static extent, or an
             integer that does not fit.
         """
-        if type(value) is np.ndarray and value.dtype == self.dtype and value.flags.c_contiguous and value.ndim:
-            array = value
-        else:
-            array = self._converted(value)
+        ready = type(value) is np.ndarray and value.dtype == self.dtype and value.ndim
+        array = value if ready and value.flags.c_contiguous and value.flags.aligned else self._converted(value)
         if array.ndim != len(self.shape):
             raise FeedValueError(f"{self.name} wants {self._text()}, got {array.ndim} dims: shape {array.shape}")
         for size, extent in zip(array.shape, self.shape, strict=True):
@@ -42,29 +42,73 @@ class Slot:
         return array if self.shape else array[()]
 
     def _converted(self, value: Any) -> np.ndarray:
-        array = np.asarray(value)
-        if array.dtype == self.dtype:
-            return np.ascontiguousarray(array) if array.ndim else array
-        weak = not isinstance(value, np.ndarray | np.generic)  # Python numbers and lists: their values decide
-        integers = weak and array.dtype.kind in "iuO" and self.dtype.kind in "iu"
-        if not (np.can_cast(array.dtype, self.dtype, "same_kind") or integers):
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise FeedValueError(f"{self.name} wants {self._text()}, got what is no array: {error}") from None
+        if array.dtype != self.dtype:
+            self._check_cast(array, isinstance(value, np.ndarray | np.generic))
+        return np.require(array, self.dtype, ["C", "A"])
+
+    def _check_cast(self, array: np.ndarray, is_typed: bool) -> None:
+        """Refuse what does not cast by ``same_kind``; of Python's own integers the values decide, not the dtype."""
+        integers = array.dtype.kind in "iu" or (array.dtype.kind == "O" and all(type(one) is int for one in array.flat))
+        is_integer = self.dtype.kind in "iu"
+        if not (np.can_cast(array.dtype, self.dtype, "same_kind") or (integers and is_integer and not is_typed)):
             raise FeedTypeError(
                 f"{self.name} wants {self.dtype}, got {array.dtype}, which does not cast by 'same_kind'",
                 hint=f"cast it where that is meant: {self.name}=value.astype('{self.dtype}')",
             )
-        if self.dtype.kind in "iu" and array.size:
-            bounds = np.iinfo(self.dtype)
-            if array.dtype.kind in "iuO" and (array.min() < bounds.min or array.max() > bounds.max):
-                raise FeedValueError(f"{self.name} wants {self.dtype}: a value does not fit ({_misfit(array, bounds)})")
-        return np.ascontiguousarray(array.astype(self.dtype)).reshape(array.shape)
+        if is_integer and integers and array.size:
+            bounds, least, most = np.iinfo(self.dtype), array.min(), array.max()
+            if least < bounds.min or most > bounds.max:
+                misfit = least if least < bounds.min else most
+                raise FeedValueError(f"{self.name} wants {self.dtype}: a value does not fit ({misfit})")
 
     def _text(self) -> str:
         shape = ", ".join(map(str, self.shape))
         return f"{self.dtype} of shape ({shape}{',' if len(self.shape) == 1 else ''})"
 
 
-def _misfit(array: np.ndarray, bounds: np.iinfo[Any]) -> Any:
-    return array.min() if array.min() < bounds.min else array.max()
+class Inputs:
+    """The inputs of a graph, as calls fill them by name or alias.
+
+    `names` are those in the graph, in order.
+    """
+
+    def __init__(self, graph: Graph, aliases: Mapping[str, str]) -> None:
+        self._slots = tuple(Slot(graph.names[node], node.dtype, node.shape) for node in graph.inputs)
+        self.names = tuple(slot.name for slot in self._slots)
+        self._leaves = dict(zip(self.names, graph.inputs, strict=True))
+        self._guards = graph.guards
+        self._aliases = dict(aliases)
+        self._bound: set[tuple[tuple[int, ...], ...]] = set()
+
+    def arrays(self, feeds: Mapping[str, Any], params: Collection[str] = ()) -> tuple[list[Any], dict[str, Any]]:
+        """The inputs, checked and cast, in order; and what was fed for `params`, as it is.
+
+        Raises
+        ------
+        FeedError
+            For a missing or surplus name, a value that does not fit its input, dims that disagree, a guard not met.
+        """
+        named: dict[str, Any] = {}
+        for given, value in feeds.items():
+            name = self._aliases.get(given, given)
+            if name in named:
+                raise FeedTypeError(f"{name} is fed twice: {given} is another name of it")
+            named[name] = value
+        check_names(named, self.names, params)
+        arrays = [slot.prepare(named[slot.name]) for slot in self._slots]
+        self.check([np.shape(array) for array in arrays])
+        return arrays, {name: value for name, value in named.items() if name not in self._leaves}
+
+    def check(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Bind the dims to the shapes of the inputs, once for each combination that comes."""
+        key = tuple(shapes)
+        if key not in self._bound:
+            bind_dims(self._leaves, dict(zip(self.names, key, strict=True)), self._guards)
+            self._bound.add(key)
 
 
 def check_names(feeds: Mapping[str, Any], wanted: Sequence[str], optional: Collection[str]) -> None:
@@ -82,3 +126,11 @@ def check_names(feeds: Mapping[str, Any], wanted: Sequence[str], optional: Colle
     if missing:
         names = ", ".join(missing)
         raise FeedTypeError(f"missing feed{'s' if len(missing) > 1 else ''}: {names}", hint=f"pass {missing[0]}=array")
+
+
+def unknown_name(name: str, known: Iterable[str], what: str) -> str:
+    """The text for a name that is not there, with the nearest one that is."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1, 0.4)
+    suggestion = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}" if known else ""
+    return f"no {what} named {name!r}{suggestion}"

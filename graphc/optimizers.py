@@ -139,7 +139,7 @@ def over(scalar: Node, like: Node) -> Node:
 
 
 def _check_lr(optimizer: str, lr: Schedule) -> None:
-    if not callable(lr) and not (isinstance(lr, int | float) and lr >= 0):
+    if not callable(lr) and (not isinstance(lr, int | float) or not lr >= 0):
         raise CompileTypeError(f"{optimizer}'s lr is a non-negative number or a function of the step, got {lr!r}")
 
 

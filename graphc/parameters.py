@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc.ir.errors import FeedTypeError, FeedValueError
+from graphc.feeds import Slot, unknown_name
+from graphc.ir.errors import CompileValueError, FeedTypeError
 from graphc.passes.pack import Block
 
 
@@ -65,27 +65,14 @@ class Parameters(MutableMapping[str, np.ndarray]):
 
 
 def fitting(value: Any, like: np.ndarray, name: str) -> np.ndarray:
-    """A value for a parameter, checked for shape and (by ``same_kind``) dtype.
+    """A value for a parameter, checked and cast as feeds are, as an array of its own.
 
     Raises
     ------
     FeedError
-        For another shape (ValueError) or a dtype that does not cast (TypeError).
+        For another shape or an integer that does not fit (ValueError), or a dtype that does not cast (TypeError).
     """
-    array = np.asarray(value)
-    if array.shape != like.shape:
-        raise FeedValueError(f"{name} has shape {like.shape}, got a value of shape {array.shape}")
-    if not np.can_cast(array.dtype, like.dtype, "same_kind"):
-        raise FeedTypeError(f"{name} is {like.dtype}, got {array.dtype}", hint=f"cast it: value.astype('{like.dtype}')")
-    return array.astype(like.dtype)
-
-
-def unknown_name(name: str, known: Iterable[str], what: str) -> str:
-    """The text for a name that is not there, with the nearest one that is."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 1, 0.4)
-    suggestion = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}" if known else ""
-    return f"no {what} named {name!r}{suggestion}"
+    return np.array(Slot(name, like.dtype, like.shape).prepare(value))
 
 
 def gather_parameters(
@@ -101,9 +88,23 @@ def gather_parameters(
         The initial value of each.
     shared : Parameters, mapping or None
         Another program's live parameters, or values to start from.
+
+    Raises
+    ------
+    CompileError
+        For a shared parameter of another shape or dtype.
+    FeedError
+        For a name that is no parameter's, or a value that does not fit.
     """
     order = list(order)
     live = shared if isinstance(shared, Parameters) else None
+    for name in order if live is not None else ():
+        if name in live and (live[name].dtype, live[name].shape) != (start[name].dtype, start[name].shape):
+            raise CompileValueError(
+                f"the shared parameter {name} is {live[name].dtype}{list(live[name].shape)}, "
+                f"and this program's is {start[name].dtype}{list(start[name].shape)}",
+                hint="share parameters between programs of one declaration, or rename one of them",
+            )
     own = [name for name in order if live is None or name not in live]
     blocks: list[LiveBlock] = []
     for layout in Block.layouts((name, start[name].dtype, start[name].shape) for name in own):

@@ -14,7 +14,7 @@ import numpy as np
 from graphc.build import Built, build
 from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
 from graphc.executable import TARGETS, Executable, compiled, host_function, interpreted
-from graphc.feeds import Slot, check_names
+from graphc.feeds import Inputs, Slot, unknown_name
 from graphc.initializers import Initial, initial_value
 from graphc.ir.core import INPUT, PARAM
 from graphc.ir.errors import (
@@ -26,7 +26,7 @@ from graphc.ir.errors import (
 from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import bind_dims
 from graphc.ir.ops import anchor
-from graphc.parameters import Parameters, fitting, gather_parameters, unknown_name
+from graphc.parameters import Parameters, gather_parameters
 from graphc.passes.differentiate import check_scalar, unreached
 from graphc.passes.manager import STAGES, VARIANTS, Snapshot
 from graphc.passes.reach import check_wrt
@@ -183,12 +183,9 @@ class Program:
         self._single = single
         self._target = target
         self._params = params
-        graph = built.graph
-        self._slots = tuple(Slot(graph.names[node], node.dtype, node.shape) for node in graph.inputs)
-        self._input_names = tuple(slot.name for slot in self._slots)
+        self._inputs = Inputs(built.graph, built.aliases)
         self._variants: dict[tuple[str, bool], Variant] = {}
         self._lock = threading.RLock()
-        self._seen_shapes: set[tuple[tuple[int, ...], ...]] = set()
 
     # what it is -----------------------------------------------------------------------------------------------------
 
@@ -286,7 +283,7 @@ class Program:
         arrays, blocks = self._arguments(feeds)
         results = executable(arrays, blocks)
         count = len(self._built.graph.outputs)
-        values = dict(zip(self._input_names, arrays, strict=True))
+        values = dict(zip(self._inputs.names, arrays, strict=True))
         values |= zip(executable.output_names[count:], results[count:], strict=True)
         return self._value(results[:count]), Saved(values, tuple(blocks))
 
@@ -329,26 +326,16 @@ class Program:
 
     def _arguments(self, feeds: Mapping[str, Any]) -> tuple[list[Any], list[np.ndarray]]:
         """The inputs, checked and cast, in order; and the blocks, copies where parameters are fed for this call."""
-        aliases = self._built.aliases
-        feeds = {aliases.get(name, name): value for name, value in feeds.items()}
-        check_names(feeds, self._input_names, self._params)
-        arrays = [slot.prepare(feeds[slot.name]) for slot in self._slots]
-        shapes = tuple(np.shape(array) for array in arrays)
-        if shapes not in self._seen_shapes:
-            graph = self._built.graph
-            leaves = {graph.names[node]: node for node in graph.inputs}
-            bind_dims(leaves, dict(zip(leaves, shapes, strict=True)), graph.guards)
-            self._seen_shapes.add(shapes)
+        arrays, fed = self._inputs.arrays(feeds, self._params)
         blocks = [block.values for block in self._params.blocks]
-        fed = [name for name in feeds if name in self._params]
         if fed:
             blocks = [block.copy() for block in blocks]
             own = Parameters(
                 (replace(block, values=values) for block, values in zip(self._params.blocks, blocks, strict=True)),
                 self._params,
             )
-            for name in fed:
-                own[name] = fitting(feeds[name], own[name], name)
+            for name, value in fed.items():
+                own[name] = value
         return arrays, blocks
 
     def _value(self, results: Sequence[Any]) -> Any:

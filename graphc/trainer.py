@@ -14,13 +14,12 @@ import numpy as np
 
 from graphc.build import Built, build
 from graphc.executable import TARGETS
-from graphc.feeds import Slot, check_names
+from graphc.feeds import unknown_name
 from graphc.initializers import initial_value
 from graphc.ir.dims import Dim
 from graphc.ir.errors import CompileTypeError, CompileValueError, FeedTypeError, FeedValueError
-from graphc.ir.interpret import bind_dims
 from graphc.optimizers import Optimizer
-from graphc.parameters import Parameters, gather_parameters, unknown_name
+from graphc.parameters import Parameters, gather_parameters
 from graphc.passes.differentiate import check_scalar
 from graphc.program import Program, compile
 from graphc.training_step import BatchRunner, TrainingStep
@@ -101,7 +100,7 @@ class Trainer:
     def step(self, /, **feeds: Any) -> Any:
         """One native call: forward, adjoint, update. Returns the loss before the update, a NumPy scalar."""
         step = self._step(False)
-        arrays = self._prepared(step.built, feeds)
+        arrays, _ = step.inputs.arrays(feeds)
         results = step.executable([*arrays, self._rate(self._count), float(self._count + 1)], self._blocks())
         self._count += 1
         return results[0]
@@ -120,24 +119,6 @@ class Trainer:
 
     def _blocks(self) -> list[np.ndarray]:
         return [*(block.values for block in self._params.blocks), *self._state]
-
-    def _prepared(self, built: Built, feeds: Mapping[str, Any], batch: int | None = None) -> list[Any]:
-        """The inputs, checked and cast, in order; with `batch`, guards hold for that many examples too."""
-        graph = built.graph
-        slots = [Slot(graph.names[node], node.dtype, node.shape) for node in graph.inputs]
-        feeds = {built.aliases.get(name, name): value for name, value in feeds.items()}
-        check_names(feeds, [slot.name for slot in slots], ())
-        arrays = [slot.prepare(feeds[slot.name]) for slot in slots]
-        leaves = {graph.names[node]: node for node in graph.inputs}
-        shapes = {name: np.shape(array) for name, array in zip(leaves, arrays, strict=True)}
-        bind_dims(leaves, shapes, graph.guards)
-        if batch is not None:
-            shapes = {
-                name: (batch, *shape[1:]) if shape and str(leaves[name].shape[0]) == self._batch_dim else shape
-                for name, shape in shapes.items()
-            }
-            bind_dims(leaves, shapes, graph.guards)
-        return arrays
 
     # epochs ---------------------------------------------------------------------------------------------------------
 
@@ -186,7 +167,9 @@ class Trainer:
         step = self._step(True)
         count = self._examples(data)
         size = count if batch_size is None else _batch_size(batch_size, count)
-        arrays = self._prepared(step.built, data, count % size or size)
+        arrays, _ = step.inputs.arrays(data)
+        step.check_batch(arrays, size)
+        step.check_batch(arrays, count % size or size)
         runner = step.runner(arrays, self._blocks(), size)
         names = self._report_names()
         history: dict[str, list[float]] = {}
@@ -320,7 +303,7 @@ def _batch_dim(built: Built) -> str | None:
 
 
 def _batch_size(batch_size: int, count: int) -> int:
-    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
+    if type(batch_size) is bool or not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise CompileValueError(f"batch_size is a positive integer or None, got {batch_size!r}")
     return min(int(batch_size), count)
 

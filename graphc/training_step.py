@@ -17,6 +17,7 @@ from graphc.codegen.pipeline import compile_graph, pipeline
 from graphc.codegen.runtime import arena
 from graphc.codegen.training import MinibatchLoop, loop_name, row_offsets
 from graphc.executable import Executable, compiled, interpreted
+from graphc.feeds import Inputs
 from graphc.ir.core import INPUT, PARAM, Node, leaf
 from graphc.ir.dims import bind
 from graphc.ir.errors import FeedIndexError
@@ -104,8 +105,17 @@ class TrainingStep:
         self.trained = tuple(
             k for k, block in enumerate(self.blocks) if any(slot.name in wanted for slot in block.slots)
         )
+        self.inputs = Inputs(built.graph, built.aliases)
         self._memory = arena(0)
         self._needs: dict[tuple[int, ...], int] = {}
+
+    def check_batch(self, arrays: Sequence[Any], batch: int) -> None:
+        """Refuse batches of a size that a step cannot work with."""
+        nodes = self.built.graph.inputs
+        self.inputs.check([
+            (batch, *np.shape(array)[1:]) if node.shape and str(node.shape[0]) == self.batch_dim else np.shape(array)
+            for node, array in zip(nodes, arrays, strict=True)
+        ])
 
     def new_state(self) -> list[np.ndarray]:
         """The optimiser's state at the start, in the order in which the step takes it."""

@@ -53,7 +53,8 @@ def assemble(rows: Sequence[Row], rank: int, post: Sequence[Stage], needed: froz
 
     `needed` are the buffers that others read: the rest stays inside.
     """
-    blocks = place(rows, rank, needed)
+    read_after = {load.buffer for stage in post for load in stage.loads}
+    blocks = place(rows, rank, needed | read_after)
     producers = {row.stage.buffer: row for block in blocks for row in block.rows}
     assembly = _Assembly(rank, needed, producers, crossing_values(blocks))
     assembly.choose_axes(blocks, post)

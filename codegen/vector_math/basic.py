@@ -6,6 +6,7 @@ from graphc.codegen.vector_math.lowering import (
     SINGLE,
     Number,
     format_of,
+    full_like,
     intrinsic,
     to_double,
     to_single,
@@ -61,8 +62,8 @@ def hypot(x: Number, y: Number) -> Number:
         return where(infinite, np.inf, to_single(intrinsic("sqrt", np.sqrt, x * x + y * y)))
     size = where(width > height, width, height)
     # Powers of two, so that squares neither overflow nor lose digits below the normal numbers.
-    up = where(size > 2.0**500, 2.0**-600, where(size < 2.0**-400, 2.0**600, 1 + 0 * size))
-    down = where(size > 2.0**500, 2.0**600, where(size < 2.0**-400, 2.0**-600, 1 + 0 * size))
+    up = where(size > 2.0**500, 2.0**-600, where(size < 2.0**-400, 2.0**600, full_like(x, 1)))
+    down = where(size > 2.0**500, 2.0**600, where(size < 2.0**-400, 2.0**-600, full_like(x, 1)))
     x, y = x * up, y * up
     return where(infinite, np.inf, intrinsic("sqrt", np.sqrt, x * x + y * y) * down)
 

@@ -6,6 +6,7 @@ from graphc.codegen.vector_math.lowering import (
     Number,
     copy_sign,
     divided,
+    full_like,
     round_down,
     vectorizable_on,
     where,
@@ -35,7 +36,8 @@ def left_shift(x: Number, y: Number) -> Number:
 def right_shift(x: Number, y: Number) -> Number:
     """x / 2**y, rounded down; where y is not within the number of bits, as if it were large."""
     fits = _within_bits(y)
-    return where(fits, x >> where(fits, y, 0), where(x < 0, -1, 0) if x.dtype.kind == "i" else 0)
+    beyond = where(x < 0, full_like(x, -1), 0) if x.dtype.kind == "i" else 0
+    return where(fits, x >> where(fits, y, 0), beyond)
 
 
 def _within_bits(y: Number) -> Number:

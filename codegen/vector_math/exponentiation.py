@@ -21,6 +21,7 @@ from graphc.codegen.vector_math.lowering import (
     absolute,
     bits,
     format_of,
+    full_like,
     polynomial,
     round_down,
     to_float,
@@ -87,14 +88,14 @@ def _integer_power_in_llvm(context: Any, x: Any, n: Any) -> Any:
 
 def _integer_power(x: Number, n: int) -> Number:
     if x.dtype.kind == "f" and not -2 <= n <= 8:
-        return _power(x, x * 0 + float(n))
+        return _power(x, full_like(x, float(n)))
     base = 1 / x if n < 0 else x
     result = None
     for bit in bin(abs(n))[:1:-1]:
         if bit == "1":
             result = base if result is None else result * base
         base = base * base
-    return x * 0 + 1 if result is None else result
+    return full_like(x, 1) if result is None else result
 
 
 def _times_log2(y: Number, size: Number) -> tuple[Number, Number]:

@@ -14,6 +14,7 @@ from graphc.codegen.vector_math.lowering import (
     bits,
     copy_sign,
     format_of,
+    full_like,
     intrinsic,
     polynomial,
     vectorizable,
@@ -103,11 +104,11 @@ def arctan2(y: Number, x: Number) -> Number:
     height, width, left = absolute(y), absolute(x), bits(x) < 0
     steep = height > width
     t = where(steep, width, height) / where(steep, height, width)
-    t = where(height == width, where(height == 0, 0, 1), t)  # not 0 / 0, not inf / inf
+    t = where(height == width, where(height == 0, height, 1), t)  # not 0 / 0, not inf / inf
     t = where((x != x) | (y != y), np.nan, t)
     excess = t * (t * t * polynomial(t * t, _ARCTAN[form]))
     # The angle from the nearest axis, which stands at a multiple of pi/2, is added or taken away.
-    axis = where(steep, 1, where(left, 2, t * 0))
+    axis = where(steep, 1, where(left, 2, full_like(t, 0)))
     away = (steep & left) | ((steep | left) ^ True)
     t, excess = where(away, t, -t), where(away, excess, -excess)
     return copy_sign(axis * first + (t + (axis * second + excess)), y)

@@ -241,6 +241,11 @@ def where(condition: Number, yes: Number, no: Number) -> Number:
     return Value(condition.builder, typed.dtype, choice)
 
 
+def full_like(x: Number, number: float) -> Number:
+    """A number in the type of x."""
+    return Value(x.builder, x.dtype, x.lift(number)) if isinstance(x, Value) else np.full_like(x, number)[()]
+
+
 def intrinsic(name: str, plain: Callable[..., Number], *args: Number) -> Number:
     """LLVM's intrinsic `llvm.<name>`, which NumPy calls `plain`."""
     x = args[0]

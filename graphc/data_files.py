@@ -1,0 +1,120 @@
+"""Arrays in files and on the screen: .npz files in and out, nothing unpickled, and values printed as lines of numbers."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.errors import FeedTypeError
+
+
+class FileError(Exception):
+    """A file that cannot be read or written as asked."""
+
+
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name; those that would have to be unpickled are left out."""
+    found = {}
+    with _opened(path, lambda: np.load(path, allow_pickle=False), ".npz") as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise FileError(f"{path} holds one array without a name, and not several: write it by np.savez")
+        for name in archive.files:
+            try:
+                found[name] = archive[name]
+            except ValueError:  # an array of objects: code that somebody else wrote
+                continue
+            except (OSError, EOFError, zipfile.BadZipFile) as error:
+                raise FileError(f"cannot read {name} in {path}: {error}") from None
+    return found
+
+
+def read_parameters(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors file by name."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    with _opened(path, lambda: open(path, "rb"), ".safetensors") as file:
+        try:
+            return dict(load(file.read()))
+        except SafetensorError as error:
+            raise FileError(f"cannot read {path} as .safetensors: {error}") from None
+
+
+def _opened(path: str, open_it: Callable[[], Any], kind: str) -> Any:
+    try:
+        return open_it()
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise FileError(f"{path} is no {kind} file") from None
+
+
+def archive_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """The content of an .npz file: the same for the same arrays."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def picked(
+    arrays: Mapping[str, Any], wanted: Sequence[str], aliases: Mapping[str, str], source: str, reader: str
+) -> dict[str, Any]:
+    """The arrays that a computation needs out of those that there are, surplus ones ignored.
+
+    Parameters
+    ----------
+    arrays : mapping
+        By name or alias.
+    wanted : sequence of str
+        The names.
+    aliases : mapping from str to str
+        Further names to those in `wanted`.
+    source, reader : str
+        Where the arrays come from and who needs them, for the error.
+
+    Raises
+    ------
+    FeedError
+        (TypeError) for those that are missing.
+    """
+    known = {aliases[name]: value for name, value in arrays.items() if name in aliases}
+    known |= {name: value for name, value in arrays.items() if name not in aliases}
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        arrays_text = f"it has {', '.join(arrays)}" if arrays else "it is empty"
+        raise FeedTypeError(f"{source} has no {', '.join(missing)}, which {reader} reads; {arrays_text}")
+    return {name: known[name] for name in wanted}
+
+
+def array_lines(value: Any) -> str:
+    """The elements as text: the last axis along a line (of vectors one element a line), matrices a blank line apart.
+
+    Numbers have as many digits as it takes to read them back.
+    """
+    array = np.asarray(value)
+    if array.ndim < 2:
+        array = array.reshape(-1, 1)
+    texts = array.astype(str)
+    width = max((len(text) for text in texts.flat), default=0) if texts.shape[-1] > 1 else 0
+    lines: list[str] = []
+    for position in np.ndindex(texts.shape[:-1]):
+        if lines and position and len(position) > 1 and position[-1] == 0:
+            lines.append("")
+        lines.append(" ".join(text.rjust(width) for text in texts[position]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def check_writable(path: str) -> None:
+    """Refuse a place where no file can be written, before work is done for it."""
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        raise FileError(f"cannot write {path}: it is a folder")
+    if not os.path.isdir(folder):
+        raise FileError(f"cannot write {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"cannot write {path}: the folder is read-only")
