@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.codegen.host_text import HostText, by_value
+from graphc.codegen.host_text import HostText, Standalone, by_value
 from graphc.codegen.kernel_text import KernelText, argument_types, kernel_key, kernel_text
 from graphc.codegen.module_text import function_text, module_text
 from graphc.codegen.names import Namespace, identifier
@@ -24,12 +24,15 @@ class EmitOptions:
         its own.
     loop
         Add the minibatch loop over the host function, `loop_name(program)`; the host function takes a workspace then.
+    standalone
+        The host function checks the shapes that it is given, and groups what it returns; None trusts the caller.
     summary
         What the module's docstring says after the program's name.
     """
 
     workspace: bool = False
     loop: MinibatchLoop | None = None
+    standalone: Standalone | None = None
     summary: str = ""
 
 
@@ -69,7 +72,7 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
             emitted[key] = module.claim(f"compute_{kernel.name}" if clash else kernel.name)
             blocks.append(_kernel(kernel, emitted[key], kernel_text(kernel, scalars), program))
         functions[place] = emitted[key]
-    text = HostText(program, functions, options.workspace or options.loop is not None)
+    text = HostText(program, functions, options.workspace or options.loop is not None, options.standalone)
     blocks.append(function_text(host, text.argument_types, text.arguments, _summary(program), list(text.lines())))
     if options.loop is not None:
         blocks.append(loop_text(program, options.loop, loop))

@@ -7,14 +7,17 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from graphc.codegen.expressions import extent
 from graphc.codegen.kernel_text import type_alias
 from graphc.codegen.names import Namespace, dtype_name, identifier
 from graphc.codegen.runtime import ALIGNMENT
+from graphc.ir.core import Guard
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import CompileError
 from graphc.ir.loops import Buffer, Call, Kernel, Program, Step
+from graphc.ir.ops.checks import show
 from graphc.ir.types import Shape
 
 MEMORY = "memory"
@@ -85,6 +88,22 @@ def shape_text(shape: Shape, dims: Mapping[str, str]) -> str:
     return f"({', '.join(extents)}{',' * (len(extents) == 1)})"
 
 
+@dataclass(frozen=True, slots=True)
+class Standalone:
+    """A host function that users call themselves: it checks the shapes that it is given.
+
+    Attributes
+    ----------
+    guards
+        Conditions on dims.
+    values
+        How many of the outputs are returned as a tuple of their own, first; None: no such tuple.
+    """
+
+    guards: tuple[Guard, ...] = ()
+    values: int | None = None
+
+
 class HostText:
     """The text of a program's host function.
 
@@ -96,10 +115,14 @@ class HostText:
         The name of each kernel's function, by the kernel's place among the steps.
     workspace
         Whether the memory of the arena is an argument (the last) instead of allocated by each call.
+    standalone
+        See `Standalone`; None trusts the caller.
     """
 
-    def __init__(self, program: Program, functions: Mapping[int, str], workspace: bool) -> None:
-        self.program, self.functions, self.workspace = program, functions, workspace
+    def __init__(
+        self, program: Program, functions: Mapping[int, str], workspace: bool, standalone: Standalone | None = None
+    ) -> None:
+        self.program, self.functions, self.workspace, self.standalone = program, functions, workspace, standalone
         names = Namespace(functions.values())
         self.leaves = leaves(program)
         self.dims = {dim: names.claim(dim) for dim in program.dims}
@@ -126,6 +149,8 @@ class HostText:
     def lines(self) -> Iterator[str]:
         """The body, line by line."""
         yield from bind_dims(self.program, self.dims, self.names)
+        if self.standalone is not None:
+            yield from self._checks(self.standalone.guards)
         if self.offsets and not self.workspace:
             yield f"{self.memory} = arena({self._text(self.size)})"
         group: str | None = None
@@ -141,9 +166,25 @@ class HostText:
             yield from self._make(buffer)
         if self.program.outputs:
             results = [f"{self.names[buffer]}{'' if buffer.shape else '[()]'}" for buffer in self.program.outputs]
+            count = self.standalone.values if self.standalone is not None else None
+            if count is not None:
+                results = [f"({', '.join(results[:count])}{',' * (count == 1)})", *results[count:]]
             yield f"return {', '.join(results)}"
         elif not self.program.steps:
             yield "pass"
+
+    def _checks(self, guards: Sequence[Guard]) -> Iterator[str]:
+        """Refuse shapes that disagree, and dims that a guard forbids."""
+        bound = set(bind_dims(self.program, self.dims, self.names))
+        for leaf in self.leaves:
+            sizes = [(f"{self.names[leaf]}.shape[{axis}]", self._text(size)) for axis, size in enumerate(leaf.shape)]
+            tests = [f"{found} != {wanted}" for found, wanted in sizes if f"{wanted} = {found}" not in bound]
+            if tests:
+                yield f"if {' or '.join(tests)}:"
+                yield f"    raise ValueError({_quoted(f'{leaf.name}: expected shape {show(leaf.shape)}')})"
+        for guard in guards:
+            yield f"if {self._text(guard.extent)} {'!=' if guard.relation == '==' else '<'} 0:"
+            yield f"    raise ValueError({_quoted(guard.text)})"
 
     def _label(self, step: Step) -> str:
         """The views that a step computes: inner views ``hidden_0`` belong to ``hidden``."""

@@ -53,6 +53,7 @@ from graphc.transforms import grad, jvp, vjp
 from graphc.views import View
 
 __all__ = [
+    "SGD",
     "Adam",
     "CompileError",
     "DeclarationError",
@@ -66,7 +67,6 @@ __all__ = [
     "Param",
     "Planner",
     "Program",
-    "SGD",
     "Trainer",
     "View",
     "accuracy",

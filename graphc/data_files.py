@@ -1,11 +1,12 @@
-"""Arrays in files and on the screen: .npz files in and out, nothing unpickled, and values printed as lines of numbers."""
+"""Arrays in files and on the screen: .npz files in and out, nothing unpickled; values as lines of numbers."""
 
 from __future__ import annotations
 
 import io
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,27 @@ class FileError(Exception):
     """A file that cannot be read or written as asked."""
 
 
-def read_arrays(path: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; those that would have to be unpickled are left out."""
-    found = {}
-    with _opened(path, lambda: np.load(path, allow_pickle=False), ".npz") as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise FileError(f"{path} holds one array without a name, and not several: write it by np.savez")
-        for name in archive.files:
-            try:
-                found[name] = archive[name]
-            except ValueError:  # an array of objects: code that somebody else wrote
-                continue
-            except (OSError, EOFError, zipfile.BadZipFile) as error:
-                raise FileError(f"cannot read {name} in {path}: {error}") from None
-    return found
+class Archive(Mapping[str, np.ndarray]):
+    """The arrays of an .npz file by name, each read when it is asked for, and none unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._arrays = _opened(path, lambda: np.load(path, allow_pickle=False), ".npz")
+        if not isinstance(self._arrays, np.lib.npyio.NpzFile):
+            raise FileError(f"{path} holds one array without a name: write it by np.savez(file, name=array)")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        try:
+            array: np.ndarray = self._arrays[name]
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise FileError(f"cannot read {name} in {self._path}: {error}") from None
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays.files)
+
+    def __len__(self) -> int:
+        return len(self._arrays.files)
 
 
 def read_parameters(path: str) -> dict[str, np.ndarray]:
@@ -82,13 +90,12 @@ def picked(
     FeedError
         (TypeError) for those that are missing.
     """
-    known = {aliases[name]: value for name, value in arrays.items() if name in aliases}
-    known |= {name: value for name, value in arrays.items() if name not in aliases}
+    known = {aliases.get(name, name): name for name in arrays}
     missing = [name for name in wanted if name not in known]
     if missing:
-        arrays_text = f"it has {', '.join(arrays)}" if arrays else "it is empty"
-        raise FeedTypeError(f"{source} has no {', '.join(missing)}, which {reader} reads; {arrays_text}")
-    return {name: known[name] for name in wanted}
+        there = f"it has {', '.join(arrays)}" if arrays else "it is empty"
+        raise FeedTypeError(f"{source} has no {', '.join(missing)}, which {reader} reads; {there}")
+    return {name: arrays[known[name]] for name in wanted}
 
 
 def array_lines(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from graphc.build import build
 from graphc.dispatch import FUNCTIONS, UFUNCS
 from graphc.ir.dims import Dim
 from graphc.ir.graph import naming
-from graphc.leaves import Input, Param
+from graphc.leaves import Param
 from graphc.planner import Planner, views_of
 from graphc.views import View, topological
 
@@ -221,7 +221,7 @@ def listing(planner: type[Planner]) -> str:
 
 
 def columns(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Rows of text in aligned columns, two spaces apart; the columns of the numbers `right` are aligned at their end."""
+    """Rows of text in aligned columns, two spaces apart; those of the numbers in `right` are aligned at their end."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (

@@ -51,10 +51,11 @@ class Slot:
         return np.require(array, self.dtype, ["C", "A"])
 
     def _check_cast(self, array: np.ndarray, is_typed: bool) -> None:
-        """Refuse what does not cast by ``same_kind``; of Python's own integers the values decide, not the dtype."""
+        """Refuse what does not cast by ``same_kind``; of Python's own numbers the values decide, not the dtype."""
         integers = array.dtype.kind in "iu" or (array.dtype.kind == "O" and all(type(one) is int for one in array.flat))
         is_integer = self.dtype.kind in "iu"
-        if not (np.can_cast(array.dtype, self.dtype, "same_kind") or (integers and is_integer and not is_typed)):
+        fits = not is_typed and (array.size == 0 or (integers and is_integer))
+        if not (fits or np.can_cast(array.dtype, self.dtype, "same_kind")):
             raise FeedTypeError(
                 f"{self.name} wants {self.dtype}, got {array.dtype}, which does not cast by 'same_kind'",
                 hint=f"cast it where that is meant: {self.name}=value.astype('{self.dtype}')",

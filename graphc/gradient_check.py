@@ -285,9 +285,13 @@ def widened(graph: Graph) -> Graph:
     for step in graph.steps:
         attrs = {name: _wide_attribute(value) for name, value in step.attrs}
         new[step] = step.op(*(new[operand] for operand in step.operands), **attrs)
-    return Graph(
-        graph.name,
-        *(tuple(new[node] for node in nodes) for nodes in (graph.inputs, graph.params, graph.outputs, graph.wrt)),
+    return replace(
+        graph,
+        inputs=tuple(new[node] for node in graph.inputs),
+        params=tuple(new[node] for node in graph.params),
+        outputs=tuple(new[node] for node in graph.outputs),
+        wrt=tuple(new[node] for node in graph.wrt),
+        origins={},
         names={new[node]: name for node, name in graph.names.items() if node in new},
     )
 

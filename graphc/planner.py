@@ -145,11 +145,18 @@ class Planner(metaclass=PlannerType):
         Returns
         -------
         int
-            The exit status.
+            The exit status 0.
+
+        Raises
+        ------
+        SystemExit
+            With the exit status, where it is not 0: 1 where the computation says no, 2 for a wrong command line.
         """
         from graphc import command_line  # the program behind the switches, not needed for declarations
 
         status: int = command_line.main(cls, argv, data=data, opts=opts)
+        if status:
+            raise SystemExit(status)
         return status
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from graphc.build import Built, build
+from graphc.codegen.emit import EmitOptions
+from graphc.codegen.host_text import Standalone
 from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
 from graphc.executable import TARGETS, Executable, compiled, host_function, interpreted
 from graphc.feeds import Inputs, Slot, unknown_name
@@ -147,18 +149,19 @@ class Saved:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One way to run a program ("forward", "joint" or "split"): what stands after every stage, compiled on first use."""
+    """One way to run a program ("forward", "joint" or "split"): what stands after each stage, compiled on first use."""
 
     name: str
     graph: Graph
     n_outputs: int
     blocks: tuple[Any, ...] | None
     target: str
+    options: EmitOptions = EmitOptions()
 
     @cached_property
     def snapshots(self) -> Mapping[str, Snapshot]:
         """The state after every stage."""
-        passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks)
+        passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks, options=self.options)
         return {snapshot.stage: snapshot for snapshot in compile_graph(self.graph, passes)}
 
     @cached_property
@@ -252,16 +255,17 @@ class Program:
             check_scalar(graph.outputs[0], graph.names)
         if name == "split":
             graph = replace(graph, updates=())
-        blocks = tuple(block.layout for block in self._params.blocks) if packed else None
-        return Variant(name, graph, len(graph.outputs), blocks, self._target)
+        count = len(graph.outputs)
+        if packed:
+            return Variant(name, graph, count, tuple(block.layout for block in self._params.blocks), self._target)
+        options = EmitOptions(standalone=Standalone(graph.guards, None if self._single else count))
+        return Variant(name, graph, count, None, self._target, options)
 
     # calling it -----------------------------------------------------------------------------------------------------
 
     def __call__(self, /, **feeds: Any) -> Any:
         """The outputs, for inputs (and, for this call, parameters) by name."""
-        (executable,) = self._variant("forward").executables
-        arrays, blocks = self._arguments(feeds)
-        return self._value(executable(arrays, blocks))
+        return self._value(self._run("forward", feeds))
 
     def value_and_grad(self, /, **feeds: Any) -> tuple[Any, dict[str, Any]]:
         """The outputs, and the gradients of the first one by the names of wrt.
@@ -271,9 +275,7 @@ class Program:
         DifferentiationError
             Where the first output is not a scalar, or the program has no wrt.
         """
-        (executable,) = self._variant("joint").executables
-        arrays, blocks = self._arguments(feeds)
-        results = executable(arrays, blocks)
+        results = self._run("joint", feeds)
         count = len(self._built.graph.outputs)
         return self._value(results[:count]), self._gradients(results[count:])
 
@@ -323,6 +325,19 @@ class Program:
         return host_function(program, source)
 
     # arguments and results --------------------------------------------------------------------------------------------
+
+    def _run(self, variant: str, feeds: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The results of a variant that stores updates."""
+        (executable,) = self._variant(variant).executables
+        arrays, blocks = self._arguments(feeds)
+        results = executable(arrays, blocks)
+        updated = {self._built.graph.names[param] for param, _ in self._built.graph.updates}
+        for block, values in zip(self._params.blocks, blocks, strict=True):
+            if values is not block.values:  # a copy, since some parameter was fed for this call
+                for slot in block.layout.slots:
+                    if slot.name in updated:
+                        slot.view(block.values)[...] = slot.view(values)
+        return results
 
     def _arguments(self, feeds: Mapping[str, Any]) -> tuple[list[Any], list[np.ndarray]]:
         """The inputs, checked and cast, in order; and the blocks, copies where parameters are fed for this call."""

@@ -53,7 +53,11 @@ _ASKING: Mapping[str, Callable[[Op, TensorType], object]] = {
     "where": lambda op, type: op.infer(BOOL, type, type),
     "integer_power": lambda op, type: op.infer(type, n=2),
 }
-_ELEMENTS: Mapping[str, str] = {"iufb": "any", "iuf": "numbers", "f": "floats", "iub": "integers, bool", "iu": "integers", "b": "bool"}
+_ELEMENTS: Mapping[str, str] = {
+    "iufb": "any", "iuf": "numbers", "f": "floats", "iub": "integers, bool", "iu": "integers", "b": "bool",
+}  # fmt: skip
+# What Markdown would take for markup.
+_ESCAPES = str.maketrans({"|": "&#124;", "*": r"\*"})
 
 
 def op_table() -> str:
@@ -78,7 +82,7 @@ def _rows(*titles: str) -> tuple[str, str]:
 
 
 def _row(*cells: str) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+    return f"| {' | '.join(cell.translate(_ESCAPES) for cell in cells)} |"
 
 
 def _names(op: Op) -> str:

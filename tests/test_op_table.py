@@ -31,7 +31,7 @@ def test_every_op_has_its_row() -> None:
     assert set(OPS) <= set(named)
     for op in OPS.values():
         assert all(f"`{name}`" in named[op.name][1] for name in op.numpy)
-        assert named[op.name][-1] == f"{op.note} |"
+        assert named[op.name][-1].replace("\\*", "*") == f"{op.note} |"
 
 
 def test_elements_are_what_the_type_rules_take() -> None:

@@ -3,7 +3,7 @@
     python -m graphc.examples.digits --list
     python -m graphc.examples.digits --train loss
 
-Every view below can be looked at in the same way: --pprint hidden, --steps loss, --grad loss, --tasks loss, --plan loss.
+Every view below can be looked at at every stage: --pprint hidden, --steps loss, --grad loss, --tasks loss, --plan loss.
 """
 
 from pathlib import Path
@@ -33,4 +33,4 @@ def load() -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     # A fifth of the digits is held out: validation:0.2 is every script's default, as the other options are.
-    Digits().main(argv, data=load(), opts={"epochs": 20, "batch_size": 32, "lr": 0.003})
+    Digits().main(argv, data=load(), opts={"epochs": 30, "lr": 0.003})

@@ -1,0 +1,154 @@
+"""Every op of the registry, and its adjoint, as machine code against the interpreter: a program per family and dtype."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+from lowered import Case, assert_same, combined, compiled, expected_values, stages
+from op_samples import SAMPLES, Sample, draw, samples
+
+from graphc.ir.core import INPUT, Discrete, leaf
+from graphc.ir.graph import Graph
+from graphc.ir.loop_verify import verify_program
+from graphc.ir.ops import OPS, derivative_of
+from graphc.ir.types import DTYPES
+from graphc.passes.simplify import Simplify
+from graphc.passes.transforms import gradient
+
+FAMILIES = {
+    "reduction": ("sum", "any", "all", "max", "min", "argmax", "argmin", "norm", "logsumexp", "softmax", "log_softmax"),
+    "layout": ("broadcast_to", "transpose", "reshape", "slice", "pad", "concatenate", "constant", "extent", "iota"),
+    "indexing": ("gather", "scatter_add", "scatter_set", "wrap_index"),
+    "product": ("matmul",),
+}
+FAMILIES["elementwise"] = tuple(name for name in OPS if not any(name in names for names in FAMILIES.values()))
+# What the quick tests compile: of the others, dtypes of the same kind.
+QUICK = {
+    "elementwise": ("float32", "float64", "int8", "int64", "uint8", "uint64", "bool"),
+    "reduction": ("float32", "int8", "bool"),
+    "layout": ("float32", "bool"),
+    "indexing": ("float32", "uint8"),
+    "product": ("float32", "int32"),
+}
+# Of elementwise ops the quick tests compile the special values, but all shapes of these.
+ALL_SHAPES = ("add", "where", "cast", "not_equal")
+# Which zero is the larger one NumPy leaves to the processor.
+TIES = ("maximum", "minimum", "max", "min")
+# Their terms may cancel.
+SUMS = ("sum", "matmul", "logsumexp", "log_softmax", "norm", "softmax", "scatter_add")
+ULP = 8
+
+
+def dtype_of(sample: Sample) -> str:
+    """The dtype that a sample is about: of the first operand that is no condition."""
+    dtypes = [operand.dtype.name for operand in sample.node.operands]
+    return next((name for name in dtypes if name != "bool"), "bool") if dtypes else sample.node.dtype.name
+
+
+@cache
+def grouped(full: bool) -> dict[tuple[str, str], list[Sample]]:
+    """The samples of each family and dtype."""
+    groups = defaultdict(list)
+    for family, names in FAMILIES.items():
+        for name in names:
+            for sample in samples(name):
+                quick = family != "elementwise" or name in ALL_SHAPES or not sample.smooth
+                if full or quick:
+                    groups[family, dtype_of(sample)].append(sample)
+    return groups
+
+
+def check(case: Case, about: list[Sample], cancel: bool = False) -> None:
+    """Compile a program of several samples and compare each of its results with the interpreter's."""
+    program = stages(case.graph)["memory"]
+    verify_program(program)
+    found, expected = compiled(program, case), expected_values(case)
+    assert found.keys() == expected.keys()
+    for place, sample in enumerate(about):
+        name = sample.node.op.name
+        magnitude = largest(sample.arrays) if cancel or name in SUMS else 0
+        result, want = {str(sample): found[str(place)]}, {str(sample): expected[str(place)]}
+        assert_same(result, want, ULP, magnitude, zeros=name not in TIES)
+
+
+def largest(arrays: tuple[np.ndarray, ...]) -> float:
+    """The largest absolute value, at least 1."""
+    return max((float(np.max(np.abs(array))) for array in arrays if array.size and array.dtype.kind == "f"), default=1)
+
+
+def cases() -> Iterator[pytest.ParameterSet]:
+    for family in FAMILIES:
+        for dtype in DTYPES:
+            marks = [] if dtype in QUICK[family] else [pytest.mark.full]
+            yield pytest.param(family, dtype, marks=marks)
+
+
+def test_every_op_is_in_a_family():
+    assert sorted(name for names in FAMILIES.values() for name in names) == sorted(SAMPLES)
+
+
+@pytest.mark.parametrize(("family", "dtype"), [*cases()])
+def test_compiled_ops_give_the_interpreters_values(family, dtype):
+    if about := grouped(False)[family, dtype]:
+        check(combined(f"{family}_{dtype}", about), about)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_compiled_elementwise_ops_in_all_shapes(dtype):
+    about = grouped(True)["elementwise", dtype]
+    check(combined(f"all_{dtype}", about), about)
+
+
+# adjoints -------------------------------------------------------------------------------------------------------------
+
+
+def adjoint(name: str, about: list[Sample]) -> tuple[Case, list[Sample]]:
+    """One graph with the cotangents of the float operands of every sample, for a random cotangent of the result."""
+    rng = np.random.default_rng(0)
+    names, feeds, outputs, kept = {}, {}, [], []
+    for place, sample in enumerate(about):
+        node = sample.node
+        wrt = [operand for operand in node.operands if operand.type.is_float]
+        if not sample.smooth or not wrt or isinstance(derivative_of(node), Discrete) or not node.type.is_float:
+            continue
+        seed = leaf(INPUT, node.type)
+        found = gradient(node, wrt, seed)
+        for k, (operand, array) in enumerate(zip((*node.operands, seed), (*sample.arrays, draw(rng, seed.type)), strict=True)):
+            names[operand] = f"x{place}_{k}"
+            feeds[names[operand]] = array
+        for cotangent in found:
+            if cotangent is not None:
+                outputs.append(cotangent)
+                kept.append(sample)
+    graph = Graph(name, tuple(names), (), tuple(outputs), names=names)
+    return Case(graph, feeds), kept
+
+
+def adjoint_cases() -> Iterator[pytest.ParameterSet]:
+    for family in FAMILIES:
+        for dtype in ("float32", "float64"):
+            quick = dtype == ("float64" if family == "elementwise" else "float32")
+            yield pytest.param(family, dtype, marks=[] if quick else [pytest.mark.full])
+
+
+@pytest.mark.parametrize(("family", "dtype"), [*adjoint_cases()])
+def test_compiled_adjoints_give_the_interpreters_values(family, dtype):
+    about = [
+        sample
+        for sample in grouped(True)[family, dtype]
+        if family != "elementwise" or sample.node.shape in ((5,), (4,), (2, 3))
+    ]
+    case, kept = adjoint(f"adjoint_{family}_{dtype}", about)
+    simplified = Simplify().run(case.graph)
+    expected = expected_values(case)
+    program = stages(simplified)["memory"]
+    verify_program(program)
+    found = compiled(program, case)
+    for place, sample in enumerate(kept):
+        result, want = {str(sample): found[str(place)]}, {str(sample): expected[str(place)]}
+        assert_same(result, want, 2 * ULP, magnitude=max(1, largest((expected[str(place)],))))
