@@ -56,7 +56,9 @@ Inner = Callable[[View], Text]
 
 def call_text(view: View, inner: Inner) -> Text:
     """How a view was written, with `inner` for the views that it is made of."""
-    function, args, kwargs = view.call
+    function, args, kwargs, part = view.call
+    if part is not None:
+        return Text(f"{_function(view, inner)}[{part}]", ATOM)
     if function in _SIGNS and len(args) == 1:
         return Text(f"{_SIGNS[function]}{_within(args[0], inner, _SIGN)}", _SIGN)
     if function in _BINDING and len(args) == 2 and not kwargs:
@@ -75,7 +77,7 @@ def _operator(sign: str, binding: int, args: Sequence[Any], inner: Inner) -> Tex
 
 
 def _function(view: View, inner: Inner) -> str:
-    function, args, kwargs = view.call
+    function, args, kwargs, _ = view.call
     if isinstance(view, Param) and view.initial.value is not None:
         args = args[:1]
     layer = next((repr(arg.role.layer) for arg in args if _is_part_of(arg, function)), None)

@@ -24,13 +24,13 @@ class Slot:
     shape: tuple[Extent, ...]
 
     def prepare(self, value: Any) -> Any:
-        """The value as a C-contiguous array of the exact dtype (a NumPy scalar for shape ()); copied only if it must be.
+        """The value as a C-contiguous array of exact dtype (a NumPy scalar for shape ()), copied only if it must be.
 
         Raises
         ------
         FeedError
-            TypeError for a dtype that does not cast by ``same_kind``, ValueError for a wrong rank or static extent, or an
-            integer that does not fit.
+            TypeError for a dtype that does not cast by ``same_kind``, ValueError for a wrong rank or static extent,
+            or an integer that does not fit.
         """
         ready = type(value) is np.ndarray and value.dtype == self.dtype and value.ndim
         array = value if ready and value.flags.c_contiguous and value.flags.aligned else self._converted(value)

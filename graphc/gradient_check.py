@@ -56,7 +56,7 @@ class GradientRow:
     largest : float
         The largest element of the gradient, in magnitude.
     difference : float
-        How far the derivative along some direction is, at most, from what differences say.
+        How far the derivative along some direction is, at most, from what differences say (per unit of length).
     adjoint : float
         ``|<J'u, v> - <u, Jv>|`` for random u and v, over the sum of the magnitudes of the terms.
     ok : bool
@@ -156,7 +156,7 @@ def _row(name: str, type: str, one: _Restriction, gradient: np.ndarray, random: 
             slope = one.slope(direction)
             error = abs(slope.value - expected)
             error = max(0.0, error - slope.jump) if np.isfinite(error) else np.inf
-            found = max(found, error)
+            found = max(found, error / float(np.linalg.norm(direction)))
             is_close = is_close and error <= TOLERANCE * abs(expected) + slope.uncertainty
         v = random.standard_normal(one.point.shape)
         pushed = one.push(v)
@@ -200,7 +200,7 @@ class _Restriction:
         self._name = names[wrt]
         self._graph = replace(graph, wrt=())
         if wrt not in graph.leaves:  # an inner view becomes an input
-            self._name = "wrt"
+            self._name = "value of wrt"
             inner = leaf(INPUT, wrt.type)
             outputs = substitute(graph.outputs, {wrt: inner})
             self._graph = Graph(

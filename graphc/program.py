@@ -32,7 +32,7 @@ from graphc.parameters import Parameters, gather_parameters
 from graphc.passes.differentiate import check_scalar, unreached
 from graphc.passes.manager import STAGES, VARIANTS, Snapshot
 from graphc.passes.reach import check_wrt
-from graphc.views import View
+from graphc.views import View, shown
 
 
 def compile(
@@ -80,13 +80,10 @@ def compile(
     GraphcWarning
         For a wrt that the output does not depend on: its gradient is zeros.
     """
-    if target not in TARGETS:
-        raise CompileValueError(unknown_name(str(target), TARGETS, "target"))
-    if target == "cuda":
-        raise CompileValueError("the target 'cuda' is not there yet", hint="use target='cpu' or target='interpret'")
-    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 0):
-        raise CompileValueError(f"threads is a number of threads or None, got {threads!r}")
+    _check_options(wrt, target, params, updates, seed, threads, name)
     if isinstance(outputs, Graph):
+        if updates:
+            raise CompileTypeError("an ir.Graph has its own updates", hint="write them into the graph")
         built = _built_graph(outputs, wrt, name)
         single = len(outputs.outputs) == 1
     else:
@@ -99,23 +96,42 @@ def compile(
     return Program(built, single, target, gather_parameters(built.initial, start, params))
 
 
+def _check_options(wrt: Any, target: Any, params: Any, updates: Any, seed: Any, threads: Any, name: Any) -> None:
+    """Refuse what is of the wrong kind before anything is made of it."""
+    if target not in TARGETS:
+        raise CompileValueError(unknown_name(str(target), TARGETS, "target"))
+    if target == "cuda":
+        raise CompileValueError("the target 'cuda' is not there yet", hint="use target='cpu' or target='interpret'")
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 0):
+        raise CompileValueError(f"threads is a number of threads or None, got {threads!r}")
+    if name is not None and not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
+        raise CompileValueError(f"{name!r} is no name: expected an identifier, or several joined by dots")
+    for what, given, kind in (("params", params, Mapping), ("updates", updates, Mapping), ("seed", seed, int)):
+        if given is not None and not isinstance(given, kind):
+            raise CompileTypeError(f"{what} is {'an int' if kind is int else 'a mapping'}, got {shown(given)}")
+    if not (wrt is None or isinstance(wrt, View | Sequence)):
+        raise CompileTypeError(f"wrt is a view, a name, a list of them or 'params', got {shown(wrt)}")
+
+
 def _views(outputs: Any) -> list[View]:
     views = list(outputs) if isinstance(outputs, Sequence) else []
     if not views or not all(isinstance(view, View) for view in views):
-        raise CompileTypeError(f"compile wants a view, a list of views or an ir.Graph, got {outputs!r}")
+        raise CompileTypeError(f"compile wants a view, a list of views or an ir.Graph, got {shown(outputs)}")
     return views
 
 
 def _built_graph(graph: Graph, wrt: Any, name: str | None) -> Built:
     """A graph that was parsed or made by hand, as if it had been built from views."""
-    asked = [wrt] if isinstance(wrt, str) and wrt != "params" else [] if wrt is None else wrt
     names = naming(graph)
     known = {text: node for node, text in names.items()}
-    if asked == "params":
+    asked = [wrt] if isinstance(wrt, str | View) else [] if wrt is None else wrt
+    if isinstance(wrt, str) and wrt == "params":
         asked = [names[node] for node in graph.params]
     for text in asked:
+        if not isinstance(text, str):
+            raise CompileTypeError(f"the wrt of an ir.Graph is made of names, not {shown(text)}")
         if text not in known:
-            raise CompileValueError(unknown_name(str(text), known, "node"))
+            raise CompileValueError(unknown_name(text, known, "node"))
     marked = {known[text] for text in asked if known[text].op not in (INPUT, PARAM)}
     if asked:
         new = {leaf: leaf for leaf in graph.leaves}
@@ -231,17 +247,24 @@ class Program:
             raise CompileValueError(unknown_name(str(stage), STAGES, "stage"))
         if variant is not None and variant not in VARIANTS:
             raise CompileValueError(unknown_name(str(variant), VARIANTS, "variant"))
-        return self._variant(variant or ("joint" if self._built.graph.wrt else "forward")).snapshots[stage]
+        with self._lock:
+            return self._variant(variant or self._default).snapshots[stage]
+
+    @property
+    def _default(self) -> str:
+        return "joint" if self._built.graph.wrt else "forward"
+
+    def _executables(self, variant: str) -> tuple[Executable, ...]:
+        """The functions of a variant, compiled by whoever comes first."""
+        with self._lock:
+            return self._variant(variant).executables
 
     def _variant(self, name: str, packed: bool = True) -> Variant:
-        with self._lock:
-            key = (name, packed)
-            if key not in self._variants:
-                self._variants[key] = self._new_variant(name, packed)
-            variant = self._variants[key]
-            if packed:
-                _ = variant.executables  # compiled here, under the lock, once
-            return variant
+        """A variant, under the lock: what it holds is made once."""
+        key = (name, packed)
+        if key not in self._variants:
+            self._variants[key] = self._new_variant(name, packed)
+        return self._variants[key]
 
     def _new_variant(self, name: str, packed: bool) -> Variant:
         graph = self._built.graph
@@ -281,7 +304,7 @@ class Program:
 
     def forward(self, /, **feeds: Any) -> tuple[Any, Saved]:
         """The outputs, and what `backward` needs."""
-        executable, _ = self._variant("split").executables
+        executable, _ = self._executables("split")
         arrays, blocks = self._arguments(feeds)
         results = executable(arrays, blocks)
         count = len(self._built.graph.outputs)
@@ -291,18 +314,17 @@ class Program:
 
     def backward(self, saved: Saved, cotangent: Any = None) -> dict[str, Any]:
         """The gradients by the names of wrt, for a cotangent of the first output (1 unless given, for scalars only)."""
-        _, executable = self._variant("split").executables
+        _, executable = self._executables("split")
         output = self._built.graph.outputs[0]
         if cotangent is None:
             check_scalar(output, self._built.graph.names)
             cotangent = output.dtype.type(1)
         else:
             cotangent = Slot("cotangent", output.dtype, output.shape).prepare(cotangent)
-        known = {**saved.values}
-        arrays = [known.get(name, cotangent) for name in executable.input_names]
-        sizes = {executable.names[node]: node for node in executable.graph.inputs}
-        shapes = {name: np.shape(array) for name, array in zip(sizes, arrays, strict=True)}
-        bind_dims(sizes, shapes)
+        arrays = [saved.values.get(name, cotangent) for name in executable.input_names]
+        names = [name if name in saved.values else "cotangent" for name in executable.input_names]
+        leaves = dict(zip(names, executable.graph.inputs, strict=True))
+        bind_dims(leaves, {name: np.shape(array) for name, array in zip(names, arrays, strict=True)})
         return self._gradients(executable(arrays, saved.blocks))
 
     @property
@@ -314,8 +336,9 @@ class Program:
         """
         if self._built.graph.updates:
             raise CompileValueError(f"{self._built.graph.name} has updates, which only calls of the program store")
-        variant = self._variant("joint" if self._built.graph.wrt else "forward", packed=False)
-        (program,), (source,) = variant.snapshots["memory"].state, variant.snapshots["emit"].state
+        with self._lock:
+            snapshots = self._variant(self._default, packed=False).snapshots
+        (program,), (source,) = snapshots["memory"].state, snapshots["emit"].state
         if program.constants:
             names = ", ".join(buffer.name for buffer, _ in program.constants)
             raise CompileValueError(
@@ -328,7 +351,7 @@ class Program:
 
     def _run(self, variant: str, feeds: Mapping[str, Any]) -> tuple[Any, ...]:
         """The results of a variant that stores updates."""
-        (executable,) = self._variant(variant).executables
+        (executable,) = self._executables(variant)
         arrays, blocks = self._arguments(feeds)
         results = executable(arrays, blocks)
         updated = {self._built.graph.names[param] for param, _ in self._built.graph.updates}

@@ -74,6 +74,8 @@ def _refusals(program: Program) -> Iterator[str]:
 
 
 def _memory(arena: Arena) -> str:
+    if not arena.offsets:
+        return "Memory: nothing is kept between one kernel and the next."
     names = sorted(extent_names([arena.size]))
     text = f"Memory: an arena of {_bytes(arena.size)}"
     if names:

@@ -30,11 +30,15 @@ P = ParamSpec("P")
 
 
 class Call(NamedTuple):
-    """How a view was written: a function's public name and what it was called with, views among it."""
+    """How a view was written: a function's public name and what it was called with, views among it.
+
+    `part` is the view's position where the function returns several.
+    """
 
     function: str
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = {}
+    part: int | None = None
 
 
 class View:
@@ -470,7 +474,10 @@ def apply(
         # x.astype(x.dtype) is x: one view, which keeps its name.
         same = [operand for operand in operands if operand.node is result]
         return same[0] if same else View(result, operands, call, place)
-    return tuple(View(one, operands, call, place) if isinstance(one, Node) else one for one in result)
+    return tuple(
+        View(one, operands, call._replace(part=part), place) if isinstance(one, Node) else one
+        for part, one in enumerate(result)
+    )
 
 
 def public(function: Callable[P, Node]) -> Callable[P, View]:

@@ -33,8 +33,10 @@ def print_graph(graph: Graph) -> str:
     """
     names = naming(graph)
     named = {*graph.names, *graph.roots}
+    named |= _referred(graph, named)
+    steps = [step for step in graph.steps if scalar_value(step) is None or step in named]
     lines = list(_header(graph, names))
-    lines += [(f"  {step_text(step, names, named)}", _places(graph, step)) for step in _printed_steps(graph, named)]
+    lines += [(f"  {step_text(step, names, named)}", _places(graph, step)) for step in steps]
     lines += [(f"  update {_ref(param, names)} = {_ref(value, names)}", "") for param, value in graph.updates]
     lines.append((f"  return {_refs(graph.outputs, names)}".rstrip(), ""))
     return align(lines) + "}\n"
@@ -65,15 +67,14 @@ def _inline(node: Node, named: Collection[Node]) -> list[bool]:
     return [number and fits for number in numbers]
 
 
-def _printed_steps(graph: Graph, named: Collection[Node]) -> Iterator[Node]:
-    """The steps but the numbers that stand in place wherever they are read."""
-    referred = {
+def _referred(graph: Graph, named: Collection[Node]) -> set[Node]:
+    """What some step needs as a step: a number that does not stand in place everywhere stands nowhere in place."""
+    return {
         operand
         for step in graph.steps
         for operand, inline in zip(step.operands, _inline(step, named), strict=True)
         if not inline
     }
-    return (step for step in graph.steps if scalar_value(step) is None or step in named or step in referred)
 
 
 def _header(graph: Graph, names: Mapping[Node, str]) -> Iterator[tuple[str, str]]:

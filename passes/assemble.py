@@ -31,9 +31,10 @@ from graphc.ir.loops import (
     Value,
     axis,
 )
+from graphc.ir.types import Shape
 from graphc.passes.inline import cost, expand
 from graphc.passes.rows import Row
-from graphc.passes.stages import Stage, accumulator_name, as_indices, substitute_index, substitute_statement, uses
+from graphc.passes.stages import Stage, accumulator_name, as_indices, free_name, substitute_index, substitute_statement, uses
 
 # A value that crosses blocks and costs no more than this (in additions) is computed again instead of stored.
 RECOMPUTE = 4
@@ -48,15 +49,17 @@ class Block:
     rows: list[Row] = field(default_factory=list)
 
 
-def assemble(rows: Sequence[Row], rank: int, post: Sequence[Stage], needed: frozenset[Buffer]) -> Kernel:
+def assemble(
+    rows: Sequence[Row], rank: int, post: Sequence[Stage], needed: frozenset[Buffer], taken: set[str]
+) -> Kernel:
     """One kernel for the rows under `rank` outer loops, and the scalar stages after them.
 
-    `needed` are the buffers that others read: the rest stays inside.
+    `needed` are the buffers that others read: the rest stays inside. Scratch gets names that are not `taken`.
     """
     read_after = {load.buffer for stage in post for load in stage.loads}
     blocks = place(rows, rank, needed | read_after)
     producers = {row.stage.buffer: row for block in blocks for row in block.rows}
-    assembly = _Assembly(rank, needed, producers, crossing_values(blocks))
+    assembly = _Assembly(rank, needed, producers, crossing_values(blocks), taken)
     assembly.choose_axes(blocks, post)
     outer_extents = tuple(size for _, size in rows[0].order[:rank])
     for block in blocks:
@@ -169,6 +172,7 @@ class _Assembly:
     needed: frozenset[Buffer]
     producers: dict[Buffer, Row]
     crossing: frozenset[Buffer]
+    taken: set[str]
     axes: list[str] = field(default_factory=list)
     before: list[Statement] = field(default_factory=list)
     outer: list[Statement] = field(default_factory=list)
@@ -301,9 +305,15 @@ class _Assembly:
     def new_scratch(self, row: Row, dtype: np.dtype) -> Buffer:
         """Row scratch for a value of one outer iteration."""
         shape = tuple(size for _, size in self.kept_inner(row))
-        scratch = Buffer(f"{row.stage.buffer.name}_row", dtype, shape, "row")
+        scratch = self.row_buffer(f"{row.stage.buffer.name}_row", dtype, shape)
         self.scratch[row.stage.buffer] = scratch
         return scratch
+
+    def row_buffer(self, name: str, dtype: np.dtype, shape: Shape) -> Buffer:
+        """Row scratch under a free name."""
+        free = free_name(name, self.taken)
+        self.taken.add(free)
+        return Buffer(free, dtype, shape, "row")
 
     def inner_index(self, row: Row) -> Index:
         """The row's own inner position in its scratch."""
@@ -343,7 +353,7 @@ class _Assembly:
         if not across:
             return self.new_scratch(row, stage.initial.dtype), self.inner_index(row)
         shape = tuple(size for _, size in kept)
-        wide = Buffer(f"{stage.buffer.name}_sums", stage.initial.dtype, shape, "row")
+        wide = self.row_buffer(f"{stage.buffer.name}_sums", stage.initial.dtype, shape)
         self.scratch[stage.buffer] = wide
         return wide, tuple(variables[name] for name, _ in kept)
 
@@ -365,7 +375,7 @@ class _Assembly:
             self.outer += convert(sums, stage.buffer, list(axes.values()), index)
             del self.scratch[stage.buffer]
         elif sums.dtype != stage.buffer.dtype:
-            result = replace(sums, name=f"{sums.name}_result", dtype=stage.buffer.dtype)
+            result = self.row_buffer(f"{sums.name}_result", stage.buffer.dtype, sums.shape)
             self.outer += convert(sums, result, list(axes.values()), tuple(map(axis, axes.values())))
             self.scratch[stage.buffer] = result
 
@@ -406,10 +416,7 @@ class _Assembly:
 
     def new_name(self, name: str, level: int) -> str:
         """A free name for a scalar."""
-        free, k = name, 0
-        while free in self.levels:
-            k += 1
-            free = f"{name}_{k}"
+        free = free_name(name, self.levels)
         self.levels[free] = level
         return free
 

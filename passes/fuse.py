@@ -31,8 +31,9 @@ class Fuse:
         items = inline_stages(program, refusals)
         groups = group_stages(program, items, refusals)
         needed = _read_outside(program, groups)
+        taken = {buffer.name for buffer in program.buffers}
         steps = tuple(
-            assemble(group.rows, group.rank, group.post, needed) if isinstance(group, Group) else group
+            assemble(group.rows, group.rank, group.post, needed, taken) if isinstance(group, Group) else group
             for group in groups
         )
         return replace(program, steps=steps, refusals=tuple(refusals))

@@ -7,7 +7,7 @@ they belong ("homes").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -37,13 +37,15 @@ from graphc.ir.loops import (
     axis,
 )
 from graphc.ir.types import Shape
-from graphc.passes.stages import Axes, Stage, accumulator_name, identity, stage_kernel
+from graphc.passes.stages import Axes, Stage, accumulator_name, free_name, identity, stage_kernel
 
 INT = np.dtype("int64")
 BOOL = np.dtype("bool")
 # A float32 sum over more than this many elements (or over a symbolic extent) accumulates in float64: below it the lanes
 # of a vectorised sum keep the error within a few units in the last place.
 SHORT_SUM = 4096
+# What is there before anything is computed.
+GIVEN = (INPUT, PARAM, constant, extent)
 
 
 @dataclass(frozen=True)
@@ -97,27 +99,38 @@ class _Lowering:
         for node, buffer in zip(graph.outputs, outputs, strict=True):
             if self.buffers.get(node) != buffer:
                 self.copy(node, buffer)
-        for param, value in graph.updates:
-            self.copy(value, self.buffers[param])
+        inputs, params = (tuple(self.buffers[node] for node in leaves) for leaves in (graph.inputs, graph.params))
+        self._store_updates()
         return Program(
             graph.name,
             graph.dim_names,
-            tuple(self.buffers[node] for node in graph.inputs),
-            tuple(self.buffers[node] for node in graph.params),
+            inputs,
+            params,
             outputs,
             live_steps(self.steps),
             constants=tuple(self.constants),
         )
+
+    def _store_updates(self) -> None:
+        """Store the next values of parameters, all at once: what stands in memory to be overwritten is saved first."""
+        updates = [(self.buffers[param], value) for param, value in self.graph.updates]
+        overwritten = {buffer for buffer, _ in updates}
+        for _, value in updates:
+            if value in self.buffers and self.buffers[value].root in overwritten:
+                saved = Buffer(self.new_name(f"{self.names[value]}_old"), value.dtype, value.shape, "arena")
+                self.copy(value, saved)
+                self.buffers[value] = saved
+        for buffer, value in updates:
+            self.copy(value, buffer)
 
     # where values live --------------------------------------------------------------------------------------
 
     def _settle_homes(self) -> tuple[Buffer, ...]:
         """Decide which values are computed in place: outputs, and (through reshapes) pieces of concatenations."""
         outputs: list[Buffer] = []
-        for position, node in enumerate(self.graph.outputs):
-            first = node not in self.graph.outputs[:position]
-            given = node in self.graph.leaves or node.op is constant
-            name = self.new_name(f"{self.names[node]}_out") if given or not first else self.names[node]
+        for node in self.graph.outputs:
+            elsewhere = node.op in GIVEN or node in self.homes
+            name = self.new_name(f"{self.names[node]}_out") if elsewhere else self.names[node]
             outputs.append(Buffer(name, node.dtype, node.shape, "output"))
             self._house(node, outputs[-1])
         for node in reversed(self.graph.steps):
@@ -131,7 +144,7 @@ class _Lowering:
 
     def _house(self, node: Node, home: Buffer) -> None:
         """Let `node` be computed in `home`, where it has none yet and is computed at all."""
-        while node not in self.homes and node.op is not INPUT and node.op is not PARAM:
+        while node not in self.homes and node.op not in GIVEN:
             space = home.space if home.base is None and home.shape == node.shape else "alias"
             base = None if space != "alias" else home.base or home
             self.homes[node] = Buffer(self.names[node], node.dtype, node.shape, space, base, home.offset)
@@ -208,15 +221,6 @@ def live_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 Lowering: TypeAlias = "Callable[[_Lowering, Node], None]"
-
-
-def free_name(name: str, taken: Collection[str]) -> str:
-    """The name itself, or with the first suffix that is not taken."""
-    free, k = name, 0
-    while free in taken:
-        k += 1
-        free = f"{name}_{k}"
-    return free
 
 
 def axes_of(node: Node, prefix: str = "a") -> Axes:

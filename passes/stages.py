@@ -6,7 +6,7 @@ functions `stage_kernel` and `kernel_stage` are inverses of each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
@@ -64,6 +64,15 @@ class Stage:
 def accumulator_name(buffer: Buffer) -> str:
     """The name of the scalar that a reduction into `buffer` accumulates in."""
     return f"{buffer.name}_total"
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name itself, or with the first suffix that is not taken."""
+    free, k = name, 0
+    while free in taken:
+        k += 1
+        free = f"{name}_{k}"
+    return free
 
 
 def identity(axes: Axes) -> Index:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -34,7 +35,7 @@ QUICK = {
     "indexing": ("float32", "uint8"),
     "product": ("float32", "int32"),
 }
-# Of elementwise ops the quick tests compile the special values, but all shapes of these.
+# Of elementwise ops the quick tests compile the special values, but all shapes of these (and half of the reductions).
 ALL_SHAPES = ("add", "where", "cast", "not_equal")
 # Which zero is the larger one NumPy leaves to the processor.
 TIES = ("maximum", "minimum", "max", "min")
@@ -49,15 +50,22 @@ def dtype_of(sample: Sample) -> str:
     return next((name for name in dtypes if name != "bool"), "bool") if dtypes else sample.node.dtype.name
 
 
+def defined(sample: Sample) -> Sample:
+    """The sample without what machines do not agree on: casts of negative floats to unsigned integers."""
+    if sample.node.op.name == "cast" and sample.node.dtype.kind == "u" and sample.arrays[0].dtype.kind == "f":
+        return replace(sample, arrays=(np.abs(sample.arrays[0]),))
+    return sample
+
+
 @cache
 def grouped(full: bool) -> dict[tuple[str, str], list[Sample]]:
     """The samples of each family and dtype."""
     groups = defaultdict(list)
     for family, names in FAMILIES.items():
         for name in names:
-            for sample in samples(name):
-                quick = family != "elementwise" or name in ALL_SHAPES or not sample.smooth
-                if full or quick:
+            for k, sample in enumerate(map(defined, samples(name))):
+                special = family != "elementwise" or name in ALL_SHAPES or not sample.smooth
+                if full or (special and (family != "reduction" or k % 2 == 0)):
                     groups[family, dtype_of(sample)].append(sample)
     return groups
 
@@ -98,10 +106,11 @@ def test_compiled_ops_give_the_interpreters_values(family, dtype):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("family", ["elementwise", "reduction"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_compiled_elementwise_ops_in_all_shapes(dtype):
-    about = grouped(True)["elementwise", dtype]
-    check(combined(f"all_{dtype}", about), about)
+def test_compiled_ops_in_all_shapes(family, dtype):
+    about = grouped(True)[family, dtype]
+    check(combined(f"all_{family}_{dtype}", about), about)
 
 
 # adjoints -------------------------------------------------------------------------------------------------------------
@@ -138,11 +147,8 @@ def adjoint_cases() -> Iterator[pytest.ParameterSet]:
 
 @pytest.mark.parametrize(("family", "dtype"), [*adjoint_cases()])
 def test_compiled_adjoints_give_the_interpreters_values(family, dtype):
-    about = [
-        sample
-        for sample in grouped(True)[family, dtype]
-        if family != "elementwise" or sample.node.shape in ((5,), (4,), (2, 3))
-    ]
+    elementwise = family == "elementwise"
+    about = [each for each in grouped(elementwise)[family, dtype] if not elementwise or each.node.shape in ((5,), (4,))]
     case, kept = adjoint(f"adjoint_{family}_{dtype}", about)
     simplified = Simplify().run(case.graph)
     expected = expected_values(case)

@@ -1,0 +1,1 @@
+"""Drivers: value and gradients of a loss, and a training step on it, by every library."""
