@@ -33,6 +33,7 @@ from graphc.functions import (
     stop_gradient,
     zeros,
 )
+from graphc.gradient_check import check_grad
 from graphc.ir.dims import Dim, dim_max, dim_min
 from graphc.ir.errors import (
     CompileError,
@@ -72,6 +73,7 @@ __all__ = [
     "accuracy",
     "arange",
     "binary_cross_entropy",
+    "check_grad",
     "compile",
     "cross_entropy",
     "dim_max",

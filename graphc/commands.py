@@ -38,8 +38,8 @@ from graphc.task_text import tasks_text
 from graphc.trainer import Trainer, write_atomically
 from graphc.views import View, topological
 
-# The key of the shuffle that holds examples out: whatever the seed, the same ones. (Of the digits, a fifth that is
-# neither easier nor harder than most.)
+# The key of the shuffle that holds examples out: whatever the seed, the same ones. How well the digits' held-out fifth is
+# read depends on it more than on anything else (0.96 to 0.99 for keys 0 to 3); this one is near their mean.
 HELD_OUT = 3
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}

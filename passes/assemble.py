@@ -34,7 +34,15 @@ from graphc.ir.loops import (
 from graphc.ir.types import Shape
 from graphc.passes.inline import cost, expand
 from graphc.passes.rows import Row
-from graphc.passes.stages import Stage, accumulator_name, as_indices, free_name, substitute_index, substitute_statement, uses
+from graphc.passes.stages import (
+    Stage,
+    accumulator_name,
+    as_indices,
+    free_name,
+    substitute_index,
+    substitute_statement,
+    uses,
+)
 
 # A value that crosses blocks and costs no more than this (in additions) is computed again instead of stored.
 RECOMPUTE = 4
@@ -262,7 +270,9 @@ class _Assembly:
         """Add one statement where its variables are bound, under a free name, or find the equal one there."""
         assert isinstance(statement, Let | Load | IndexValue)
         level = max((self.level(name) for name in uses(statement)), default=0)
-        if level == 0 and isinstance(statement, Load) and self.is_written(statement.buffer):
+        if level == 0 and isinstance(statement, Load) and (
+            statement.buffer.space == "row" or self.is_written(statement.buffer)
+        ):
             level = 1
         key = replace(statement, name="")
         for depth in range(level + 1):

@@ -217,6 +217,8 @@ def why_not_fuse(group: Group, row: Row, rank: int) -> str | None:
     after = {other.buffer for other in group.post}
     if any(load.buffer in after for load in stage.loads):
         return "it reads a scalar that follows the group's loops"
+    if stage.buffer.space == "param" and any(load.buffer.root == stage.buffer for each in group.post for load in each.loads):
+        return f"{stage.buffer.name} is read after the group's loops"
     if rank == 0:
         return None if group.rank == 0 and not row.order else "one of them has no loops"
     mine = tuple(size for _, size in row.order[:rank])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lowered import Case, assert_same, combined, expected_values, interpreted, stages
-from op_samples import N, SAMPLES, draw, samples, sizes, tensor
+from op_samples import SAMPLES, N, draw, samples, tensor
 
 from graphc.ir import ops
 from graphc.ir.core import INPUT, PARAM, Literal, Node, constant, full, leaf

@@ -1,0 +1,70 @@
+"""The command: ``python -m benchmarks [names...]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.harness import Settings, measure
+from benchmarks.report import as_json, block, machine, markdown, startup_block
+from benchmarks.startup import NAME, TITLE, measure_startup
+from benchmarks.workload import IMPLEMENTATIONS
+from benchmarks.workloads import WORKLOADS
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure what is asked for and print it; what a library cannot do is shown, and is no failure of the command."""
+    options = _parser().parse_args(argv)
+    if options.list:
+        titles = {name: workload.title for name, workload in WORKLOADS.items()} | {NAME: TITLE}
+        print("\n".join(f"{name:20}{title}" for name, title in titles.items()))
+        return 0
+    asked = options.names or [*WORKLOADS, NAME]
+    only = options.only.split(",") if options.only else list(IMPLEMENTATIONS)
+    settings = Settings(threads=options.threads)
+    if options.quick:
+        settings = Settings(options.threads, quick=True, rounds=2, seconds=0.02, pause=0.0, time_out=120.0)
+    facts = machine()
+    print(f"{facts['cpu']}, {facts['cores']} cores, {options.threads} threads used, Python {facts['python']}\n")
+    results, startup = [], []
+    for name in dict.fromkeys(asked):
+        if name == NAME:
+            startup = measure_startup(only, settings, _say)
+            text = startup_block(startup)
+        else:
+            results.append(measure(WORKLOADS[name], only, settings, _say))
+            text = block(results[-1])
+        _say("")
+        print(text + "\n", flush=True)
+        if options.json:  # after every workload: a run takes long
+            Path(options.json).write_text(json.dumps(as_json(results, startup, settings), indent=1) + "\n")
+    if results:
+        print(markdown(results))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Time graphc and its peers on the same work, results checked first. Without names: everything.",
+    )
+    parser.add_argument("names", nargs="*", choices=[*WORKLOADS, NAME, []], metavar="name", help="see --list")
+    parser.add_argument("--json", metavar="FILE", help="write all that was measured")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of every library (default 2)")
+    parser.add_argument("--only", metavar="A,B", help=f"these implementations: {', '.join(IMPLEMENTATIONS)}")
+    parser.add_argument("--quick", action="store_true", help="tiny data and few rounds: does it run at all?")
+    parser.add_argument("--list", action="store_true", help="name the workloads")
+    return parser
+
+
+def _say(text: str) -> None:
+    """Progress, on a terminal alone."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
