@@ -24,11 +24,12 @@ def main(argv: Sequence[str]) -> int:
         return 0
     asked = options.names or [*WORKLOADS, NAME]
     only = options.only.split(",") if options.only else list(IMPLEMENTATIONS)
-    settings = Settings(threads=options.threads)
+    settings = Settings(options.threads, rounds=options.rounds)
     if options.quick:
         settings = Settings(options.threads, quick=True, rounds=2, seconds=0.02, pause=0.0, time_out=120.0)
     facts = machine()
-    print(f"{facts['cpu']}, {facts['cores']} cores, {options.threads} threads used, Python {facts['python']}\n")
+    print(f"{facts['cpu']}, {facts['cores']} cores, {options.threads} threads used, Python {facts['python']}")
+    print("trial sizes: these times say nothing\n" if options.quick else "")
     results, startup = [], []
     for name in dict.fromkeys(asked):
         if name == NAME:
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write all that was measured")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of every library (default 2)")
     parser.add_argument("--only", metavar="A,B", help=f"these implementations: {', '.join(IMPLEMENTATIONS)}")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="turns of every implementation (default 9)")
     parser.add_argument("--quick", action="store_true", help="tiny data and few rounds: does it run at all?")
     parser.add_argument("--list", action="store_true", help="name the workloads")
     return parser

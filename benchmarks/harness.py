@@ -107,7 +107,7 @@ def measure(workload: Workload, names: Iterable[str], settings: Settings, say: C
                 with _recording(each):
                     workers[name] = _built(workload, each, reference, settings, folder)
                     _warm_start(workload, each, settings, folder)
-            _take_turns(measured, workers, settings, say, workload.name)
+            _take_turns(result, workers, settings, say)
             _gradient_cost(result, workers, settings)
         finally:
             for worker in workers.values():
@@ -172,8 +172,9 @@ def _warm_start(workload: Workload, each: Measured, settings: Settings, folder: 
 
 
 def _take_turns(
-    measured: dict[str, Measured], workers: dict[str, Worker], settings: Settings, say: Callable[[str], None], title: str
+    result: Result, workers: dict[str, Worker], settings: Settings, say: Callable[[str], None]
 ) -> None:
+    measured, title = result.measured, result.workload.name
     for count in range(settings.rounds):
         say(f"{title}: round {count + 1} of {settings.rounds}")
         # Every other round runs backwards, so that nobody always follows the same neighbour.
@@ -204,8 +205,8 @@ def compare(found: dict[str, np.ndarray], reference: dict[str, np.ndarray], tole
     """The largest error, and a complaint where it is too large; an implementation without results is not checked."""
     worst, at = 0.0, ""
     for name, array in found.items():
-        expected = reference.get(name)
-        if expected is None or np.shape(expected) != np.shape(array):
+        expected = reference.get(name, np.empty(0))
+        if np.shape(expected) != np.shape(array):
             return np.inf, f"{name} has shape {np.shape(array)}, expected {np.shape(expected)}"
         scale = np.max(np.abs(expected), initial=np.finfo(float).tiny)
         error = float(np.max(np.abs(array - expected), initial=0.0) / scale)

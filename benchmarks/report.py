@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ def block(result: Result) -> str:
             mebibytes(each.memory),
             note(result, each),
         ]
-        for each in sorted(result.measured.values(), key=lambda each: (not each.usable, each.step or 0.0))
+        for each in sorted(result.measured.values(), key=lambda each: (not each.usable, each.step or math.inf))
     ]
     return "\n".join([f"{workload.name}: {workload.title}", *columns([head, *rows]), *verdicts(result)])
 
@@ -40,7 +41,8 @@ def note(result: Result, each: Measured) -> str:
         return "failed: " + shorter(each.failure)
     if each is result.best:
         return "best peer"
-    return "" if each.implementation == "graphc" or result.workload.is_peer(each.implementation) else "shown beside"
+    counts = each.implementation == "graphc" or result.workload.is_peer(each.implementation)
+    return "" if counts else "shown beside"
 
 
 def verdicts(result: Result) -> list[str]:
@@ -49,7 +51,8 @@ def verdicts(result: Result) -> list[str]:
     ratio, best = result.ratio(result.best), result.best
     if ratio is not None and best is not None and workload.target is not None:
         lines.append(
-            f"  {best.implementation} / graphc: {factor(ratio)}, at least {workload.target:g} x: {met(ratio >= workload.target)}"
+            f"  {best.implementation} / graphc: {factor(ratio)}, at least {workload.target:g} x: "
+            f"{met(ratio >= workload.target)}"
         )
     for name, limit in workload.at_most.items():
         other = result.ratio(result.measured.get(name))
@@ -76,7 +79,8 @@ def startup_block(lines: Sequence[Startup]) -> str:
         pair = exceeded(limit, lines)
         if pair:
             over = f" over {limit.over[0]} {limit.over[1]}" if limit.over else ""
-            found.append(f"  {limit.what}: {seconds(pair[0])}, at most {limit.at_most:g} s{over}: {met(pair[0] <= pair[1])}")
+            verdict = met(pair[0] <= pair[1])
+            found.append(f"  graphc, {limit.what}: {seconds(pair[0])}, at most {limit.at_most:g} s{over}: {verdict}")
     return "\n".join(["startup", *columns([head, *rows]), *found])
 
 
@@ -87,19 +91,20 @@ def markdown(results: Iterable[Result]) -> str:
         ["---", *["---:"] * 8],
     ]
     for result in results:
-        own, best, workload = result.measured.get("graphc"), result.best, result.workload
+        own = result.measured.get("graphc") or Measured("graphc")
+        best, workload = result.best, result.workload
         target = NOTHING if workload.target is None else f"{workload.target:g} x"
         cost = result.joint / result.forward if result.joint and result.forward else None
         rows.append(
             [
                 workload.title,
-                "failed" if own and own.failure else seconds(own and own.step),
+                "failed" if own.failure else seconds(own.step),
                 f"{best.implementation} {seconds(best.step)}" if best else NOTHING,
                 factor(result.ratio(best)),
                 target,
-                seconds(own and own.first_call),
-                seconds(own and own.warm_start),
-                mebibytes(own and own.memory),
+                seconds(own.first_call),
+                seconds(own.warm_start),
+                mebibytes(own.memory),
                 factor(cost),
             ]
         )
@@ -146,12 +151,12 @@ def machine() -> dict[str, Any]:
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines: the first column and the last to the left, numbers to the right."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    last = len(widths) - 1
-    return [
-        ("  " + "  ".join(cell.ljust(w) if k in (0, last) else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True)))).rstrip()
-        for row in rows
-    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *numbers, last in rows:
+        cells = [first.ljust(widths[0]), *map(str.rjust, numbers, widths[1:-1]), last]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    return lines
 
 
 def seconds(value: float | None) -> str:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,8 @@ def measure_startup(names: Collection[str], settings: Settings, say: Callable[[s
         script = folder / "trivial.py"
         script.write_text(TRIVIAL)
         _script([str(script)], settings, folder)  # fills the cache
-        lines.append(_median("cached @njit", "numba", [_script([str(script)], settings, folder) for _ in range(repeats)]))
+        times = [_script([str(script)], settings, folder) for _ in range(repeats)]
+        lines.append(_median("cached @njit", "numba", times))
         for name in DIGITS.builders:
             if name in names and importlib.util.find_spec(IMPLEMENTATIONS[name].package) is not None:
                 say(f"startup: digits by {name}")
@@ -74,7 +75,7 @@ def measure_startup(names: Collection[str], settings: Settings, say: Callable[[s
     return lines
 
 
-def exceeded(limit: Limit, lines: list[Startup]) -> tuple[float, float] | None:
+def exceeded(limit: Limit, lines: Sequence[Startup]) -> tuple[float, float] | None:
     """What a limit is about, and by how much it may: (found, at most)."""
     seconds = {(line.what, line.implementation): line.seconds for line in lines}
     found = seconds.get((limit.what, "graphc"))

@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Session:
         self._run = self._workload.builders[self._implementation](data)
         first = self._run.step()
         first_call = time.perf_counter() - began
-        np.savez(results, **{name: np.asarray(value) for name, value in self._run.read(first).items()})
+        save(results, self._run.read(first))
         return {"import": imported, "first_call": first_call, "memory_before": before, "memory": peak_memory()}
 
     def reference(self, results: str) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Session:
         data = self._workload.arrays(self._quick)
         wide = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in data.items()}
         run = self._workload.builders[REFERENCE](wide)
-        np.savez(results, **{name: np.asarray(value) for name, value in run.read(run.step()).items()})
+        save(results, run.read(run.step()))
         return {}
 
     def time(self, seconds: float) -> dict[str, Any]:
@@ -70,7 +70,8 @@ class Session:
         steps = self._run.cost()
         for step in steps:
             step()
-        batches, times = [1, 1], ([], [])  # type: tuple[list[int], tuple[list[float], list[float]]]
+        batches = [1, 1]
+        times: tuple[list[float], list[float]] = ([], [])
         for _ in range(rounds):
             for k, step in enumerate(steps):
                 found, batches[k] = timed(step, seconds, batches[k])
@@ -84,11 +85,17 @@ class Session:
         return {name: _version(name) for name in names}
 
 
+def save(path: str, results: Mapping[str, Any]) -> None:
+    """Write arrays by name."""
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in results.items()}
+    np.savez(path, **arrays)
+
+
 def timed(step: Callable[[], Any], seconds: float, batch: int) -> tuple[list[float], int]:
     """Seconds per call, batch by batch, and how many calls a batch should have."""
     gc.collect()
     step()  # untimed: brings data and threads back
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         began = time.perf_counter()

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 Arrays: TypeAlias = "dict[str, np.ndarray]"
-Maker: TypeAlias = "Callable[[], Callable[..., Any]]"  # imports a library, returns the loss as a function of its tensors
+# Imports a library, and returns the loss as a function of its tensors.
+Maker: TypeAlias = "Callable[[], Callable[..., Any]]"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Workload:
     name, title : str
         For the command line, and for readers.
     target : float or None
-        What (time of the best peer) / (time of graphc) is to reach at least.
+        What (time of the best peer) / (time of graphc) is to reach at least. graphc's interpreter is no peer.
     data : callable
         Arrays by name, as a function of the sizes alone.
     sizes, quick : mapping
@@ -99,7 +100,7 @@ class Workload:
 
     def is_peer(self, implementation: str) -> bool:
         """Whether the target counts this implementation."""
-        if implementation == "graphc" or implementation in self.beside:
+        if implementation.startswith("graphc") or implementation in self.beside:
             return False
         return not self.rivals or implementation in self.rivals
 
@@ -125,6 +126,7 @@ class Implementation:
 
 IMPLEMENTATIONS = {
     "graphc": Implementation("graphc", "with_graphc"),
+    "graphc.interpret": Implementation("graphc", "with_graphc", {"target": "interpret"}),
     "torch": Implementation("torch", "with_torch", {"compiled": False}),
     "torch.compile": Implementation("torch", "with_torch", {"compiled": True}),
     "jax": Implementation("jax", "with_jax"),
@@ -150,13 +152,17 @@ def gradients(wrt: Sequence[str], batched: Sequence[str] = (), **makers: Maker) 
     **makers
         The loss, by library. NumPy's returns the value and a dict of gradients, written by hand.
     """
-    return {name: partial(_gradients, name, makers[library], tuple(wrt), tuple(batched)) for name, library in _named(makers)}
+    return {
+        name: partial(_gradients, name, makers[library], tuple(wrt), tuple(batched))
+        for name, library in _named(makers)
+    }
 
 
 def training(wrt: Sequence[str], lr: float, batched: Sequence[str], **makers: Maker) -> dict[str, Builder]:
     """Builders of one step of gradient descent on the arrays `wrt`; see `gradients`."""
     return {
-        name: partial(_training, name, makers[library], tuple(wrt), lr, tuple(batched)) for name, library in _named(makers)
+        name: partial(_training, name, makers[library], tuple(wrt), lr, tuple(batched))
+        for name, library in _named(makers)
     }
 
 
@@ -165,6 +171,7 @@ def epochs(wrt: Sequence[str], lr: float, batched: Sequence[str], size: int, **m
     return {
         name: partial(_epoch, name, makers[library], tuple(wrt), lr, tuple(batched), size)
         for name, library in _named(makers)
+        if name != "graphc.interpret"  # a quarter of an hour
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.codegen import vector_math
 from graphc.ir.dims import Dim, Extent, Opaque
 from graphc.ir.loops import Affine, Const
 from graphc.ir.ops import OPS
@@ -51,7 +52,8 @@ def template(op: str, dtype: np.dtype, operand: np.dtype) -> Template:
         text = _INTEGER_TEMPLATES.get(op, text)
     elif operand.kind == "b":
         text = _BOOL_TEMPLATES.get(op, text)
-    if dtype.kind in "iu" and dtype.name != "int64" and op not in _KEEPS_DTYPE and text != "{0}":
+    exact = op in _KEEPS_DTYPE or text == "{0}" or text.partition("(")[0] in vector_math.__all__
+    if dtype.kind in "iu" and dtype.name != "int64" and not exact:
         text = f"{dtype.name}({text})"
     return _parse(text)
 

@@ -19,7 +19,7 @@ def program_problems(program: Program) -> Iterator[str]:
     yield from _rows(program)
     for step in program.steps:
         if isinstance(step, Call):
-            yield from _call(step)
+            yield from _call(step, program)
     yield from _arena(program)
 
 
@@ -82,7 +82,7 @@ def _rows(program: Program) -> Iterator[str]:
 # calls ----------------------------------------------------------------------------------------------------------------
 
 
-def _call(call: Call) -> Iterator[str]:
+def _call(call: Call, program: Program) -> Iterator[str]:
     wanted = _FLAGS.get(call.routine)
     if wanted is None:
         yield f"there is no routine {call.routine}; there are {', '.join(_FLAGS)}"
@@ -99,8 +99,29 @@ def _call(call: Call) -> Iterator[str]:
     for buffer in call.writes if wanted else ():
         if buffer.root.space in ("input", "constant"):
             yield f"{call.routine} stores to the {buffer.root.space} {buffer.root.name}"
-        if buffer.root in {other.root for other in call.operands[:-1]}:
+        if any(_overlap(buffer, other, program) for other in call.operands[:-1]):
             yield f"{call.routine} stores to {buffer.name} while it reads it"
+
+
+def _overlap(buffer: Buffer, other: Buffer, program: Program) -> bool:
+    """Whether two buffers share an element (two parts of one may lie apart)."""
+    if buffer.root != other.root:
+        return False
+    for sizes in _samples(program):
+        starts = [bind(_start(each), sizes) for each in (buffer, other)]
+        stops = [start + bind(each.type.size, sizes) for start, each in zip(starts, (buffer, other), strict=True)]
+        if max(starts) < min(stops):
+            return True
+    return False
+
+
+def _start(buffer: Buffer) -> Extent:
+    """Where a buffer starts in its root, in elements."""
+    start = buffer.offset
+    while buffer.base is not None:
+        buffer = buffer.base
+        start = start + buffer.offset
+    return start
 
 
 _FLAGS = {"matmul": ("transpose_a", "transpose_b", "accumulate"), "check_index": ("extent", "text")}

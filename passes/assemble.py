@@ -79,8 +79,9 @@ def assemble(
         assembly.add_post(stage)
     kind = "reduce" if any(row.reduces_outer(rank) for row in assembly.producers.values()) else "parallel"
     body = tuple(assembly.outer)
-    for name, extent in zip(reversed(assembly.axes[:rank]), reversed(outer_extents), strict=True):
-        body = (Loop(name, extent, kind, body),)
+    for k in range(rank - 1, -1, -1):  # iterations of the outermost loop alone have row scratch of their own
+        shared = k > 0 and kind == "parallel" and assembly.has_scratch
+        body = (Loop(assembly.axes[k], outer_extents[k], "serial" if shared else kind, body),)
     last = post[-1] if post else rows[-1].stage
     return Kernel(last.buffer.name, (*assembly.before, *body, *assembly.after), describe(blocks, rank, post))
 
@@ -191,6 +192,7 @@ class _Assembly:
     totals: dict[Buffer, str] = field(default_factory=dict)  # accumulators
     scratch: dict[Buffer, Buffer] = field(default_factory=dict)
     levels: dict[str, int] = field(default_factory=dict)  # of axes and scalars: 0 none, 1 outer, 2.. inner
+    has_scratch: bool = False
     known: list[dict[object, Value]] = field(default_factory=list)  # per level: equal statements, once
 
     def choose_axes(self, blocks: Sequence[Block], post: Sequence[Stage]) -> None:
@@ -323,6 +325,7 @@ class _Assembly:
         """Row scratch under a free name."""
         free = free_name(name, self.taken)
         self.taken.add(free)
+        self.has_scratch = True
         return Buffer(free, dtype, shape, "row")
 
     def inner_index(self, row: Row) -> Index:
@@ -417,7 +420,8 @@ class _Assembly:
         for statement in stage.body:
             placed = substitute_statement(statement, as_indices(names), names)
             name: str = statement.name  # type: ignore[union-attr]  # straight-line statements have names
-            at_hand = isinstance(placed, Load) and placed.buffer in self.values
+            # (an array's element stands in memory: the scalar that held it was the last iteration's)
+            at_hand = isinstance(placed, Load) and placed.buffer in self.values and not placed.buffer.shape
             names[name] = self.values[placed.buffer] if at_hand else self.add(placed, self.after)  # type: ignore[union-attr]
         value = names.get(stage.value, stage.value) if isinstance(stage.value, str) else stage.value
         self.values[stage.buffer] = value

@@ -16,7 +16,7 @@ from graphc.ir.loops import Buffer, Call, Kernel, Load, Program, Step, axis
 from graphc.passes.assemble import assemble
 from graphc.passes.inline import STATEMENT_LIMIT, Inliner
 from graphc.passes.rows import Row
-from graphc.passes.stages import Stage, identity, kernel_stage
+from graphc.passes.stages import Stage, free_name, identity, kernel_stage
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,12 @@ def inline_stages(program: Program, refusals: list[str]) -> list[Stage | Step]:
         for item in items
         if not isinstance(item, Stage) or item.buffer not in inliner.inlined
     ]
-    return _separate_updates(kept, {buffer.root for buffer in program.updated})
+    return _separate_updates(kept, {buffer.root for buffer in program.updated}, program)
 
 
-def _separate_updates(items: list[Stage | Step], updated: set[Buffer]) -> list[Stage | Step]:
+def _separate_updates(items: list[Stage | Step], updated: set[Buffer], program: Program) -> list[Stage | Step]:
     """An update that reads what another one overwrites (or itself elsewhere) is computed aside, before all updates."""
+    taken = {buffer.name for buffer in program.buffers}
     aside: list[Stage | Step] = []
     result: list[Stage | Step] = []
     for item in items:
@@ -74,7 +75,7 @@ def _separate_updates(items: list[Stage | Step], updated: set[Buffer]) -> list[S
             load.buffer.root in updated and (load.buffer != item.buffer or load.index != identity(item.axes))
             for load in item.loads
         ):  # fmt: skip
-            saved = replace(item.buffer, name=f"{item.buffer.name}_next", space="arena")
+            saved = replace(item.buffer, name=free_name(f"{item.buffer.name}_next", taken), space="arena")
             aside.append(replace(item, buffer=saved))
             body = (Load(saved.name, saved, identity(item.axes)),)
             item = Stage(item.buffer, item.axes, body, saved.name, origin=item.origin)
@@ -217,7 +218,8 @@ def why_not_fuse(group: Group, row: Row, rank: int) -> str | None:
     after = {other.buffer for other in group.post}
     if any(load.buffer in after for load in stage.loads):
         return "it reads a scalar that follows the group's loops"
-    if stage.buffer.space == "param" and any(load.buffer.root == stage.buffer for each in group.post for load in each.loads):
+    read_after = {load.buffer.root for other in group.post for load in other.loads}
+    if stage.buffer.space == "param" and stage.buffer in read_after:
         return f"{stage.buffer.name} is read after the group's loops"
     if rank == 0:
         return None if group.rank == 0 and not row.order else "one of them has no loops"

@@ -228,7 +228,7 @@ def test_long_lines_are_broken_at_the_longest_operand():
         ("f8", "maximum", "s = rmax(s, x[i])"),
         ("i8", "add", "s += x[i]"),
         ("i4", "add", "s = int32(s + x[i])"),
-        ("u1", "maximum", "s = uint8(max(s, x[i]))"),
+        ("u1", "maximum", "s = maximum(s, x[i])"),
         ("?", "logical_or", "s |= x[i]"),
     ],
 )

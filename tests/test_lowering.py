@@ -120,6 +120,11 @@ def classifier(dtype="float64"):
     return joint(case, [*first, *second])
 
 
+def normalised():
+    x = x_of((N, 6))
+    return joint(case_of("norm", [ops.sum_(ops.tanh(layer_norm(x)), axes=(0, 1))]), [x])
+
+
 def scattered():
     x, k, u = x_of((N, 3)), x_of((4,), "int64"), x_of((4, 3))
     index = ops.wrap_index(k, extent=N)
@@ -206,13 +211,15 @@ def statistics():
 def truths():
     x = x_of((N, 3))
     positive = ops.greater(x, full(0, x.type))
-    return [ops.any_(positive, axes=(1,)), ops.all_(positive, axes=(0,)), ops.sum_(ops.cast(positive, dtype=I64), axes=(0, 1))]
+    count = ops.sum_(ops.cast(positive, dtype=I64), axes=(0, 1))
+    return [ops.any_(positive, axes=(1,)), ops.all_(positive, axes=(0,)), count]
 
 
 def constants():
     x = x_of((2, 3))
     table = constant(value=Literal(np.arange(6.0).reshape(2, 3)), shape=(2, 3))
-    return [x * table, table, ops.matmul(x, ops.transpose(table, axes=(1, 0))), full(3.0, x.type), full(N, tensor((N,))) * x_of((N,))]
+    product, three = ops.matmul(x, ops.transpose(table, axes=(1, 0))), full(3.0, tensor((3, 2)))
+    return [x * table, table, product, ops.matmul(x, three), three, full(N, tensor((N,))) * x_of((N,))]
 
 
 def nothing():
@@ -226,6 +233,28 @@ def twice():
     return [y, y, x, x, ops.reshape(y, shape=(N, 1)), ops.reshape(x, shape=(1, N))]
 
 
+def read_after_its_update():
+    w, x = leaf(PARAM, tensor(())), x_of(())
+    y = w + x
+    return {"outputs": [ops.sum_(y, axes=()) + w, y], "updates": [(w, x)]}
+
+
+def a_column_of_one():
+    x = x_of((N, 3, 1))
+    return [ops.softmax(x, axis=1), ops.softmax(x_of((3, 1)), axis=0), ops.softmax(x_of((2, 2, 3, 2)), axis=2)]
+
+
+def an_element_of_a_reduction():
+    index = ops.wrap_index(x_of((), "int64"), extent=2)
+    return [ops.gather(ops.sum_(x_of((2, 3)), axes=(1,)), index, axes=(0,))]
+
+
+def a_product_of_a_part():
+    x, a = x_of((3, 3)), x_of((2, 3))
+    y = ops.exp(x)
+    return [ops.concatenate(ops.matmul(a, y), x, y, axis=0)]
+
+
 def diamonds():
     x = x_of((N, 3))
     total = ops.restore(ops.sum_(ops.exp(x), axes=(1,)), (1,), x.shape)
@@ -237,9 +266,7 @@ EXPRESSIONS = {
     "classifier in float32": lambda: classifier("float32"),
     "softmax": lambda: case_of("softmax", [ops.softmax(x_of((N, 4)), axis=1), ops.softmax(x_of((3, 4)), axis=0)]),
     "layer norm": lambda: case_of("norm", [layer_norm(x_of((N, 6)))]),
-    "layer norm's adjoint": lambda: (
-        lambda x: joint(case_of("norm", [ops.sum_(ops.tanh(layer_norm(x)), axes=(0, 1))]), [x])
-    )(x_of((N, 6))),
+    "layer norm's adjoint": normalised,
     "scatter and gather": lambda: case_of("scattered", scattered()),
     "momentum": lambda: case_of("momentum", **momentum()),
     "swap": lambda: case_of("swap", **swap()),
@@ -259,6 +286,10 @@ EXPRESSIONS = {
     "constants": lambda: case_of("constants", constants()),
     "no elements": lambda: case_of("nothing", nothing()),
     "an output twice, an input as output": lambda: case_of("twice", twice()),
+    "a scalar read after its update": lambda: case_of("read", **read_after_its_update()),
+    "a column of one": lambda: case_of("column", a_column_of_one()),
+    "an element of a reduction": lambda: case_of("element", an_element_of_a_reduction()),
+    "a product of a part": lambda: case_of("part", a_product_of_a_part()),
     "diamonds": lambda: case_of("diamonds", diamonds()),
 }
 
@@ -351,7 +382,7 @@ def test_a_softmax_cross_entropy_and_its_adjoint_are_one_kernel():
     case = joint(case_of("softmax", [cross_entropy(logits, labels)]), params)
     program = Fuse().run(Lower().run(case.graph))
     (kernel,) = kernels(program)
-    assert len([buffer for buffer in kernel.writes if buffer.space != "row"]) >= 2  # the loss and the cotangent of logits
+    assert len([buffer for buffer in kernel.writes if buffer.space != "row"]) >= 2  # the loss, d_logits
 
 
 def test_a_layer_norm_is_one_kernel_of_several_loops():

@@ -266,9 +266,10 @@ def test_forward_and_backward_with_a_cotangent(target: str) -> None:
 
 
 def test_backward_sees_the_parameters_of_its_forward(target: str) -> None:
-    program = graphc.compile(Model.loss, wrt="params", target=target)
+    program = graphc.compile(Model.loss, wrt=["w", "b", "x"], target=target)
     value, saved = program.forward(x=X, t=T, w=[1.0, 1.0, 1.0])
     expected, gradients = by_hand(w=[1, 1, 1])
+    gradients["x"] = np.outer(X.sum(1) + 0.25 - T, [1, 1, 1]) / 2
     assert value == pytest.approx(expected)
     assert_gradients(program.backward(saved), gradients)
     assert_gradients(program.backward(saved, 2), {name: 2 * gradient for name, gradient in gradients.items()})
@@ -319,6 +320,8 @@ def test_initial_values_depend_on_seed_and_name_alone() -> None:
     for name in first.params:
         np.testing.assert_array_equal(first.params[name], second.params[name])
         assert not np.shares_memory(first.params[name], second.params[name])
+    twins = graphc.compile(Param(3, "normal", name="u") + Param(3, "normal", name="v")).params
+    assert np.all(twins["u"] != twins["v"])
     other = graphc.compile(Pair.loss, seed=1)
     weight = other.params["logits.dense.weight"]
     assert np.all(weight != first.params["logits.dense.weight"]) and np.all(np.abs(weight) < 1.1)
@@ -327,9 +330,12 @@ def test_initial_values_depend_on_seed_and_name_alone() -> None:
 
 def test_sharing_parameters(target: str) -> None:
     first = graphc.compile(Pair.loss, wrt="params", target=target)
+    first.params["logits.dense.weight"][1] = 5
     second = graphc.compile(Pair.other, wrt="params", params=first.params, target=target)  # has one more
     third = graphc.compile(Pair.loss, wrt=["x"], params=second.params, target=target)  # has one less
     assert "scale" not in first.params and "scale" not in third.params
+    for program in (first, second, third):  # sharing leaves the values alone
+        np.testing.assert_array_equal(program.params["logits.dense.weight"][1], [5, 5])
     first.params["logits.dense.bias"] = [1, 2]
     second.params["logits.dense.weight"] = np.ones((3, 2))
     third.params["logits.dense.weight"][0] = [2, 3]

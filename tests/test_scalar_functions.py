@@ -31,7 +31,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], int, tuple[str, ...]]] = {
     "logaddexp": (np.logaddexp, 2, FLOATS),
     "reciprocal": (np.reciprocal, 1, FLOATS),
     "relu": (lambda x: np.where(x <= 0, x.dtype.type(0), x), 1, FLOATS),
-    "step": (lambda x: np.heaviside(x, np.ones_like(x)), 1, FLOATS),
+    "unit_step": (lambda x: np.heaviside(x, np.ones_like(x)), 1, FLOATS),
     "isinf": (np.isinf, 1, FLOATS),
     "isfinite": (np.isfinite, 1, FLOATS),
 }
@@ -136,8 +136,8 @@ def test_operands_are_of_one_accepted_dtype():
     left_shift, isinf, power = vector_math.left_shift, vector_math.isinf, vector_math.integer_power
     for x, y in ((1.0, 2.0), (np.int8(1), 2)):
         with pytest.raises(TypingError, match="left_shift"):
-            njit(lambda x, y: left_shift(x, y))(x, y)
+            njit(lambda x, y: left_shift(x, y))(x, y)  # noqa: PLW0108  # Numba compiles Python functions
     with pytest.raises(TypingError, match="isinf"):
-        njit(lambda x: isinf(x))(1)
+        njit(lambda x: isinf(x))(1)  # noqa: PLW0108
     with pytest.raises(TypingError, match="integer_power"):
-        njit(lambda x, n: power(x, n))(2.0, 3)  # the exponent is part of the program's text
+        njit(lambda x, n: power(x, n))(2.0, 3)  # noqa: PLW0108  # the exponent is part of the program's text

@@ -19,7 +19,7 @@ def gradients(
     symbols = symbolic(data)
     value = loss(**symbols)
     slopes = pytensor.grad(value, [symbols[name] for name in wrt])
-    function = pytensor.function(list(symbols.values()), [value, *slopes], mode=mode, trust_input=True)
+    function = trusting(pytensor.function(list(symbols.values()), [value, *slopes], mode=mode))
     arguments = list(data.values())
     return Run(
         lambda: function(*arguments),
@@ -48,7 +48,7 @@ class Stepper:
             (param, param - np.asarray(lr, slope.dtype) * slope)
             for param, slope in zip(self._params.values(), slopes, strict=True)
         ]
-        self._function = pytensor.function(list(symbols.values()), value, updates=updates, mode=mode, trust_input=True)
+        self._function = trusting(pytensor.function(list(symbols.values()), value, updates=updates, mode=mode))
 
     def convert(self, feeds: Arrays) -> list[Any]:
         return list(feeds.values())
@@ -58,6 +58,12 @@ class Stepper:
 
     def params(self) -> Arrays:
         return {name: param.get_value() for name, param in self._params.items()}
+
+
+def trusting(function: Any) -> Any:
+    """A function that does not check its arguments' types at every call, as its users are told to have it."""
+    function.trust_input = True
+    return function
 
 
 def symbolic(data: Arrays, batched: tuple[str, ...] = ()) -> dict[str, Any]:

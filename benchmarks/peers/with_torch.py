@@ -65,10 +65,11 @@ def _eager(loss: Callable[..., Any], lr: float) -> Callable[..., Any]:
 
 def _functional(loss: Callable[..., Any], lr: float) -> Callable[..., Any]:
     def step(params: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        value: torch.Tensor
         found, value = torch.func.grad_and_value(lambda params: loss(**params, **batch))(params)
         for name, param in params.items():
             param.sub_(lr * found[name])
-        return value  # type: ignore[no-any-return]
+        return value
 
     return step
 

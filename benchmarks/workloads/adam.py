@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,11 @@ def data(size: int) -> Arrays:
     return {"w": rng.random(size, dtype=np.float32) - 0.5, "g": rng.random(size, dtype=np.float32) - 0.5}
 
 
-def by_graphc(data: Arrays) -> Run:
+def by_graphc(data: Arrays, target: str = "cpu") -> Run:
+    from benchmarks.peers.with_graphc import trainer
     from graphc import Adam
 
-    from benchmarks.peers.with_graphc import trainer
-
-    made = trainer(lambda g, w: np.sum(w * g), data, ("w",), Adam(LR, BETA1, BETA2, EPS), ())[1]
+    made = trainer(lambda g, w: np.sum(w * g), data, ("w",), Adam(LR, BETA1, BETA2, EPS), (), target)[1]
     return _run(data, lambda: made.step(g=data["g"]), lambda: made.params["w"])
 
 
@@ -79,7 +79,7 @@ def by_torch_compile(data: Arrays) -> Run:
         square.mul_(BETA2).add_((1 - BETA2) * g * g)
         w.sub_(LR * (mean / (1 - BETA1**count)) / (torch.sqrt(square / (1 - BETA2**count)) + EPS))
 
-    return _run(data, lambda: step(w, g, mean, square, count), lambda: w.numpy())
+    return _run(data, lambda: step(w, g, mean, square, count), w.numpy)
 
 
 def by_jax(data: Arrays) -> Run:
@@ -150,6 +150,7 @@ WORKLOADS = (
         {"size": 50},
         {
             "graphc": by_graphc,
+            "graphc.interpret": partial(by_graphc, target="interpret"),
             "torch": by_torch,
             "torch.compile": by_torch_compile,
             "jax": by_jax,

@@ -1,7 +1,7 @@
 """Log-likelihood of a Gaussian mixture with full covariances, in the parameters of ADBench.
 
-Component k has the unnormalised log-weight `weights[k]` and the inverse covariance ``Q.T Q``, where Q is lower triangular with
-diagonal ``exp(diagonal[k])`` and `lower[k]` below it. Constants are left out.
+Component k has the unnormalised log-weight `weights[k]` and the inverse covariance ``Q.T Q``, where Q is lower
+triangular with diagonal ``exp(diagonal[k])`` and `lower[k]` below it. Constants are left out.
 
 References
 ----------

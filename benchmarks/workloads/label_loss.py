@@ -21,7 +21,7 @@ def data(rows: int, classes: int) -> Arrays:
 def in_graphc() -> Callable[..., Any]:
     from graphc import cross_entropy
 
-    return lambda logits, labels: cross_entropy(logits, labels)
+    return cross_entropy
 
 
 def in_numpy() -> Callable[..., Any]:
@@ -42,7 +42,10 @@ def in_numpy() -> Callable[..., Any]:
 def in_torch() -> Callable[..., Any]:
     from torch.nn.functional import cross_entropy
 
-    return lambda logits, labels: cross_entropy(logits, labels)
+    def loss(logits: Any, labels: Any) -> Any:
+        return cross_entropy(logits, labels)
+
+    return loss
 
 
 def in_jax() -> Callable[..., Any]:

@@ -20,8 +20,8 @@ from graphc.codegen.vector_math.basic import (
     rint,
     sign,
     sqrt,
-    step,
     trunc,
+    unit_step,
 )
 from graphc.codegen.vector_math.division import floor_divide, left_shift, remainder, right_shift
 from graphc.codegen.vector_math.error_function import erf
@@ -80,8 +80,8 @@ __all__ = [
     "sinh",
     "softplus",
     "sqrt",
-    "step",
     "tan",
     "tanh",
     "trunc",
+    "unit_step",
 ]

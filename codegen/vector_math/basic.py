@@ -99,7 +99,7 @@ def relu(x: Number) -> Number:
 
 
 @vectorizable
-def step(x: Number) -> Number:
+def unit_step(x: Number) -> Number:
     """0 below zero, else 1; NaN stays."""
     return where(x < 0, 0, where(x >= 0, 1, x))
 

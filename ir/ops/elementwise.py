@@ -203,7 +203,7 @@ def _step(x: np.ndarray) -> Any:
     return np.heaviside(x, np.ones_like(x))
 
 
-step = elementwise("step", _step, "step({0})", PiecewiseConstant(), note="1 at 0; nan stays nan")
+step = elementwise("step", _step, "unit_step({0})", PiecewiseConstant(), note="1 at 0; nan stays nan")
 
 
 # magnitude, order and rounding ----------------------------------------------------------------------------------------
