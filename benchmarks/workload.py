@@ -132,12 +132,14 @@ IMPLEMENTATIONS = {
     "jax": Implementation("jax", "with_jax"),
     "jax.scan": Implementation("jax", "with_jax"),
     "pytensor": Implementation("pytensor", "with_pytensor", {"mode": "NUMBA"}),
+    "pytensor.trusting": Implementation("pytensor", "with_pytensor", {"mode": "NUMBA", "trusting": True}),
     "pytensor.c": Implementation("pytensor", "with_pytensor", {"mode": "CVM"}),
     "numpy": Implementation("numpy", "with_numpy"),
     "scikit-learn": Implementation("sklearn"),
     "copy": Implementation("numpy"),
 }
 REFERENCE = "numpy"
+ASKED_FOR = ("jax.scan", "pytensor.trusting")  # where a workload names them
 
 
 def gradients(wrt: Sequence[str], batched: Sequence[str] = (), **makers: Maker) -> dict[str, Builder]:
@@ -192,12 +194,9 @@ def split(data: Arrays, names: Sequence[str]) -> tuple[Arrays, Arrays]:
 
 
 def _named(makers: Mapping[str, Maker]) -> list[tuple[str, str]]:
-    """Implementations and the library that each belongs to: `torch.compile` is torch's."""
-    return [
-        (name, library)
-        for name in IMPLEMENTATIONS
-        if (library := name.partition(".")[0]) in makers and name != "jax.scan"
-    ]
+    """Implementations and the maker of each: its own, or its library's, as torch's for `torch.compile`."""
+    own = [name if name in makers or name in ASKED_FOR else name.partition(".")[0] for name in IMPLEMENTATIONS]
+    return [(name, maker) for name, maker in zip(IMPLEMENTATIONS, own, strict=True) if maker in makers]
 
 
 def _gradients(name: str, maker: Maker, wrt: tuple[str, ...], batched: tuple[str, ...], data: Arrays) -> Run:

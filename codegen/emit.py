@@ -26,14 +26,11 @@ class EmitOptions:
         Add the minibatch loop over the host function, `loop_name(program)`; the host function takes a workspace then.
     standalone
         The host function checks the shapes that it is given, and groups what it returns; None trusts the caller.
-    summary
-        What the module's docstring says after the program's name.
     """
 
     workspace: bool = False
     loop: MinibatchLoop | None = None
     standalone: Standalone | None = None
-    summary: str = ""
 
 
 def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
@@ -73,10 +70,12 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
             blocks.append(_kernel(kernel, emitted[key], kernel_text(kernel, scalars), program))
         functions[place] = emitted[key]
     text = HostText(program, functions, options.workspace or options.loop is not None, options.standalone)
-    blocks.append(function_text(host, text.argument_types, text.arguments, _summary(program), list(text.lines())))
+    does = _summary(program)
+    summary = f"{does[:1].upper()}{does[1:]}"
+    blocks.append(function_text(host, text.argument_types, text.arguments, summary, list(text.lines())))
     if options.loop is not None:
         blocks.append(loop_text(program, options.loop, loop))
-    return module_text(f"{program.name}: {options.summary or _summary(program)}", blocks)
+    return module_text(f"{program.name}: {does}", blocks)
 
 
 def _kernel(kernel: Kernel, name: str, text: KernelText, program: Program) -> str:
@@ -88,5 +87,4 @@ def _summary(program: Program) -> str:
     results = ", ".join(buffer.name for buffer in program.outputs)
     updates = ", ".join(buffer.name for buffer in program.updated)
     parts = (f"returns {results}" if results else "", f"updates {updates}" if updates else "")
-    text = "; ".join(part for part in parts if part)
-    return f"{text[:1].upper()}{text[1:]}."
+    return "; ".join(part for part in parts if part) + "."

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from graphc.codegen.expressions import extent
 from graphc.codegen.kernel_text import type_alias
+from graphc.codegen.module_text import filled
 from graphc.codegen.names import Namespace, dtype_name, identifier
 from graphc.codegen.runtime import ALIGNMENT
 from graphc.ir.core import Guard
@@ -231,7 +232,7 @@ class HostText:
 
     def _kernel(self, place: int, kernel: Kernel) -> Iterator[str]:
         arguments = (*(self.dims[dim] for dim in kernel.dim_names), *(self.names[buffer] for buffer in kernel.buffers))
-        yield f"{self.functions[place]}({', '.join(arguments)})"
+        yield from filled(f"{self.functions[place]}(", arguments, ")", indent=4)
 
     def _call(self, call: Call) -> Iterator[str]:
         if call.routine == "check_index":

@@ -108,9 +108,7 @@ class _Pending:
 class _Printer:
     """The state of printing one kernel: names, dtypes, and the scalars that wait for their reader."""
 
-    def __init__(
-        self, kernel: Kernel, scalars: Collection[Buffer], names: Namespace, comments: bool = True
-    ) -> None:
+    def __init__(self, kernel: Kernel, scalars: Collection[Buffer], names: Namespace, comments: bool = True) -> None:
         self.kernel, self.scalars, self.comments = kernel, scalars, comments
         self.dims = {dim: names.claim(dim) for dim in kernel.dim_names}
         self.buffers = {buffer: names.claim(buffer.name) for buffer in kernel.buffers}
@@ -125,6 +123,8 @@ class _Printer:
                 case Let(name=name, dtype=dtype) | IndexValue(name=name, dtype=dtype):
                     self._declare(name, dtype, names)
                 case Load(name=name, buffer=buffer):
+                    if self._is_argument(statement):
+                        self.names[name] = self.buffers[buffer]
                     self._declare(name, buffer.dtype, names)
                 case Accumulator(name=name, initial=initial):
                     self._declare(name, initial.dtype, names)
@@ -139,6 +139,10 @@ class _Printer:
         if name not in self.names:
             self.names[name] = names.claim(name, f"{name}_value")
         self.dtypes[name] = dtype
+
+    def _is_argument(self, load: Load) -> bool:
+        """Whether what is loaded is passed by value: it has a name already."""
+        return load.buffer in self.scalars and load.mask is None
 
     def _reads(self, statement: Statement) -> Iterable[str]:
         """The scalars that a statement reads, each as often as its text does."""
@@ -181,6 +185,8 @@ class _Printer:
                     self._loop(statement)
                 case Accumulator(name=name, initial=initial):
                     self._line(f"{self.names[name]} = {_unparse(constant(initial, self.dims))}")
+                case Load() if self._is_argument(statement):
+                    pass
                 case Let() | IndexValue() | Load():
                     self._scalar(statement)
                 case Store(buffer=buffer, index=index, value=value):

@@ -21,11 +21,11 @@ def function_text(
 ) -> str:
     """A function with an explicit signature; lines of the body come without the function's own indentation."""
     close = ")" if void else ",)" if len(types) == 1 else ")"
-    signature = _filled("types.void(" if void else "(", types, close, 8 + len(", **OPTIONS)"))
+    signature = filled("types.void(" if void else "(", types, close, 4, 4 + len(", **OPTIONS)"))
     first = f"@njit({signature[0]}, **OPTIONS)"
     lines = [first] if len(signature) == 1 else ["@njit(", *(f"    {line}" for line in signature[:-1])]
     lines += [] if len(signature) == 1 else [f"    {signature[-1]},", "    **OPTIONS,", ")"]
-    lines += _filled(f"def {name}(", arguments, "):")
+    lines += filled(f"def {name}(", arguments, "):")
     if summary:
         lines += textwrap.wrap(f'"""{summary}"""', WIDTH, initial_indent="    ", subsequent_indent="    ")
     lines += [f"    {line}" if line else "" for line in body]
@@ -48,7 +48,7 @@ def _imports(used: set[str]) -> Iterator[str]:
             sources.setdefault(IMPORTS[name], []).append(name)
     for source in sorted(sources, key=lambda source: ("." in source, source)):
         line = f"from {source} import {', '.join(sources[source])}"
-        yield from [line] if len(line) <= WIDTH else _filled(f"from {source} import (", sources[source], ")")
+        yield from [line] if len(line) <= WIDTH else filled(f"from {source} import (", sources[source], ")")
 
 
 def _numba_type(alias: str) -> str:
@@ -64,10 +64,14 @@ def _numba_type(alias: str) -> str:
     return f"{dtype}[{', '.join([':'] * (rank - 1) + ['::1'])}]" if rank else f'types.Array({dtype}, 0, "C")'
 
 
-def _filled(head: str, items: Sequence[str], close: str, margin: int = 0) -> list[str]:
-    """``head a, b, c close`` on one line, or the items on lines of their own where it is too long."""
+def filled(head: str, items: Sequence[str], close: str, indent: int = 0, beside: int = 0) -> list[str]:
+    """``head a, b, c close`` on one line, or the items on lines of their own where it is too long.
+
+    The lines will be indented by `indent`; `beside` is what else stands on the one line.
+    """
     line = f"{head}{', '.join(items)}{close}"
-    if len(line) + margin <= WIDTH:
+    if indent + len(line) + beside <= WIDTH:
         return [line]
-    filled = textwrap.wrap(", ".join(items) + ",", WIDTH - 8, break_long_words=False, break_on_hyphens=False)
-    return [head, *(f"    {each}" for each in filled), close.lstrip(",")]
+    width = WIDTH - 4 - max(4, indent)
+    rows = textwrap.wrap(", ".join(items) + ",", width, break_long_words=False, break_on_hyphens=False)
+    return [head, *(f"    {row}" for row in rows), close.lstrip(",")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from graphc.codegen.emit import EmitOptions, emit
@@ -35,7 +35,7 @@ LANGUAGES: Mapping[type, Language] = {
 class Emit:
     """The last pass: a `loops.Program` becomes the text of a module."""
 
-    options: EmitOptions = EmitOptions()
+    options: EmitOptions = field(default_factory=EmitOptions)
     name: str = "emit"
 
     def run(self, program: Program) -> str:
@@ -75,8 +75,8 @@ def pipeline(
 def compile_graph(graph: Graph, passes: Sequence[Pass]) -> tuple[Snapshot, ...]:
     """Run the passes, verified.
 
-    With ``GRAPHC_DUMP=directory`` every stage is written there too, with ``fusion.txt`` (what was not fused, and why) and
-    ``repro.py`` (a program that compiles and runs the graph by itself). With ``GRAPHC_PARANOID=1`` every graph is
+    With ``GRAPHC_DUMP=directory`` every stage is written there too, with ``fusion.txt`` (what was not fused, and why)
+    and ``repro.py`` (a program that compiles and runs the graph by itself). With ``GRAPHC_PARANOID=1`` every graph is
     interpreted before and after each pass.
     """
     observers: list[Observer] = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from graphc.codegen.host_text import bind_dims, extent_text, host_name, leaf_types, leaves, shape_text
 from graphc.codegen.kernel_text import type_alias
-from graphc.codegen.module_text import function_text
+from graphc.codegen.module_text import filled, function_text
 from graphc.codegen.names import Namespace, dtype_name
 from graphc.ir.dims import Extent, dim
 from graphc.ir.errors import CompileError
@@ -114,7 +114,7 @@ def _step(
     for buffer, batch in batches.items():
         axes = [names.claim("j") for _ in buffer.shape[1:]]
         for depth, (axis, size_j) in enumerate(zip(axes, buffer.shape[1:], strict=True)):
-            yield f"{'    ' * (depth + 1)}for {axis} in range({extent_text(size_j, dims)}):"
+            yield f"{'    ' * (depth + 1)}for {axis} in range({extent_text(size_j, {**dims, loop.batch: size})}):"
         target, source = ", ".join((i, *axes)), ", ".join((row, *axes))
         yield f"{'    ' * (len(axes) + 1)}{batch}[{target}] = {arguments[buffer]}[{source}]"
     given = (
@@ -123,6 +123,6 @@ def _step(
     )
     results = [names.claim(output.name) for output in program.outputs]
     assigned = f"{', '.join(results)} = " if results else ""
-    yield f"{assigned}{host_name(program)}({', '.join(given)}, {words['memory']})"
+    yield from filled(f"{assigned}{host_name(program)}(", [*given, words["memory"]], ")", indent=8)
     for position, result in enumerate(results):
         yield f"{words['totals']}[{position}] += {size} * {result}"

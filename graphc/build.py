@@ -40,7 +40,7 @@ class Built:
 
 def build(
     outputs: Sequence[View],
-    wrt: Sequence[View | str] | str = (),
+    wrt: View | str | Sequence[View | str] | None = None,
     updates: Mapping[View, View] | None = None,
     name: str | None = None,
 ) -> Built:
@@ -50,7 +50,7 @@ def build(
     ----------
     outputs : sequence of View
         What the program returns.
-    wrt : sequence of View or str, or "params"
+    wrt : View, str, sequence of these, "params" or None
         What derivatives are taken with respect to; names are those of views that the outputs are made of, or of their
         planners' attributes. "params": the parameters that the outputs are made of, in declaration order.
     updates : mapping from View to View, optional
@@ -212,9 +212,7 @@ def _with_names(graph: Graph, names: _Names, anchored: Mapping[Node, Node]) -> G
     )  # fmt: skip
 
 
-def _origins(
-    views: Iterable[View], anchored: Mapping[Node, Node], present: set[Node]
-) -> dict[Node, tuple[str, ...]]:
+def _origins(views: Iterable[View], anchored: Mapping[Node, Node], present: set[Node]) -> dict[Node, tuple[str, ...]]:
     """The place of each view for its node, and for the nodes below that only it needs."""
     origins: dict[Node, tuple[str, ...]] = {}
     for view in views:
@@ -236,15 +234,14 @@ def _origins(
 # wrt and updates ------------------------------------------------------------------------------------------------------
 
 
-def _asked(wrt: Sequence[View | str] | str, outputs: Sequence[View], roots: Sequence[View]) -> list[View]:
-    if isinstance(wrt, str):
-        if wrt != "params":
-            return [find_view(wrt, roots)]
+def _asked(wrt: View | str | Sequence[View | str] | None, outputs: Sequence[View], roots: Sequence[View]) -> list[View]:
+    if isinstance(wrt, str) and wrt == "params":
         return [view for view in _Names(topological(outputs)).leaves if isinstance(view, Param)]
-    for one in wrt:
-        if not isinstance(one, (View, str)):
+    asked = () if wrt is None else (wrt,) if isinstance(wrt, View | str) else wrt
+    for one in asked:
+        if not isinstance(one, View | str):
             raise CompileTypeError(f"wrt is made of views or names, not {one!r}")
-    return [find_view(one, roots) if isinstance(one, str) else one for one in wrt]
+    return [find_view(one, roots) if isinstance(one, str) else one for one in asked]
 
 
 def _asked_name(view: View, names: _Names, otherwise: str) -> str:
@@ -255,9 +252,7 @@ def _asked_name(view: View, names: _Names, otherwise: str) -> str:
     return otherwise
 
 
-def _anchor(
-    leaves: Iterable[Node], roots: Sequence[Node], wrt: Sequence[Node]
-) -> tuple[list[Node], dict[Node, Node]]:
+def _anchor(leaves: Iterable[Node], roots: Sequence[Node], wrt: Sequence[Node]) -> tuple[list[Node], dict[Node, Node]]:
     """The roots with an `anchor` around every inner node of `wrt`, and what each leaf and node below became."""
     marked = {node for node in wrt if node.op is not INPUT and node.op is not PARAM}
     new: dict[Node, Node] = {}

@@ -6,7 +6,7 @@ Results go to standard output, the same from run to run; progress and messages t
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -21,6 +21,7 @@ from graphc.data_files import (
     check_writable,
     picked,
     read_parameters,
+    write_atomically,
 )
 from graphc.expression_text import columns, listed_views, listing, tree
 from graphc.gradient_check import compare_gradients
@@ -35,11 +36,11 @@ from graphc.passes.manager import sample_feed, sample_sizes
 from graphc.planner import Planner, views_of
 from graphc.program import Program, compile
 from graphc.task_text import tasks_text
-from graphc.trainer import Trainer, write_atomically
+from graphc.trainer import Trainer
 from graphc.views import View, topological
 
-# The key of the shuffle that holds examples out: whatever the seed, the same ones. How well the digits' held-out fifth is
-# read depends on it more than on anything else (0.96 to 0.99 for keys 0 to 3); this one is near their mean.
+# The key of the shuffle that holds examples out: whatever the seed, the same ones. How well the digits' held-out fifth
+# is read depends on it more than on anything else (0.96 to 0.99 for keys 0 to 3); this one is near their mean.
 HELD_OUT = 3
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}
@@ -229,7 +230,7 @@ def train(request: Request) -> int:
         target=options["target"], params=_params(request, built), seed=options["seed"],
         threads=options["threads"] or None,
     )  # fmt: skip
-    training, held_out = _split(built.graph, data, trainer._batch_dim, options["validation"])
+    training, held_out = _split(built.graph, data, trainer.batched, options["validation"])
     trainer.fit(
         training, epochs=options["epochs"], batch_size=options["batch_size"] or None, seed=options["seed"],
         validation=held_out,
@@ -259,12 +260,11 @@ def _metrics(request: Request, loss: View) -> list[View]:
 
 
 def _split(
-    graph: Graph, data: Mapping[str, Any], batch_dim: str | None, fraction: float
+    graph: Graph, data: Mapping[str, Any], batched: Sequence[str], fraction: float
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The data without, and only with, a fraction of the examples: shuffled, the same ones every time."""
     leaves = _inputs(graph)
     bind_dims(leaves, {name: np.shape(data[name]) for name in leaves})
-    batched = [name for name, node in leaves.items() if node.shape and str(node.shape[0]) == batch_dim]
     count = len(data[batched[0]]) if batched else 0
     held = min(round(fraction * count), count - 1)
     if held < 1:

@@ -1,20 +1,22 @@
-"""Arrays in files and on the screen: .npz files in and out, nothing unpickled; values as lines of numbers."""
+"""Arrays in files and on the screen: .npz and .safetensors files, nothing unpickled; values as lines of numbers."""
 
 from __future__ import annotations
 
 import io
 import os
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphc.ir.errors import FeedTypeError
+from graphc.ir.errors import FeedTypeError, GraphcError
 
 
-class FileError(Exception):
+class FileError(GraphcError, OSError):
     """A file that cannot be read or written as asked."""
 
 
@@ -41,8 +43,14 @@ class Archive(Mapping[str, np.ndarray]):
         return len(self._arrays.files)
 
 
-def read_parameters(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a .safetensors file by name."""
+def read_parameters(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors file by name.
+
+    Raises
+    ------
+    FileError
+        (OSError) where there is no such file.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -50,16 +58,29 @@ def read_parameters(path: str) -> dict[str, np.ndarray]:
         try:
             return dict(load(file.read()))
         except SafetensorError as error:
-            raise FileError(f"cannot read {path} as .safetensors: {error}") from None
+            raise FileError(f"cannot read {os.fspath(path)} as .safetensors: {error}") from None
 
 
-def _opened(path: str, open_it: Callable[[], Any], kind: str) -> Any:
+def _opened(path: str | os.PathLike[str], open_it: Callable[[], Any], kind: str) -> Any:
     try:
         return open_it()
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from None
+        raise FileError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from None
     except (ValueError, EOFError, zipfile.BadZipFile):
-        raise FileError(f"{path} is no {kind} file") from None
+        raise FileError(f"{os.fspath(path)} is no {kind} file") from None
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that a reader, or a crash, never sees half of it."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def archive_bytes(arrays: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.dims import Dim, Extent
-from graphc.ir.errors import FeedTypeError, FeedValueError
+from graphc.ir.errors import DeclarationError, FeedTypeError, FeedValueError
 from graphc.ir.graph import Graph
 from graphc.ir.interpret import bind_dims
 
@@ -35,17 +35,22 @@ class Slot:
         ready = type(value) is np.ndarray and value.dtype == self.dtype and value.ndim
         array = value if ready and value.flags.c_contiguous and value.flags.aligned else self._converted(value)
         if array.ndim != len(self.shape):
-            raise FeedValueError(f"{self.name} wants {self._text()}, got {array.ndim} dims: shape {array.shape}")
+            raise FeedValueError(f"{self.name} wants {self}, got {array.ndim} dims: shape {array.shape}")
         for size, extent in zip(array.shape, self.shape, strict=True):
             if size != extent and not isinstance(extent, Dim):
-                raise FeedValueError(f"{self.name} wants {self._text()}, got shape {array.shape}")
+                raise FeedValueError(f"{self.name} wants {self}, got shape {array.shape}")
         return array if self.shape else array[()]
 
     def _converted(self, value: Any) -> np.ndarray:
         try:
             array = np.asarray(value)
+        except DeclarationError:  # what a view says to whoever takes it for an array
+            raise FeedTypeError(
+                f"{self.name} wants {self}, got a view, which has no values",
+                hint=f"compile the view and feed what that gives: {self.name}=graphc.compile(view)(...)",
+            ) from None
         except ValueError as error:
-            raise FeedValueError(f"{self.name} wants {self._text()}, got what is no array: {error}") from None
+            raise FeedValueError(f"{self.name} wants {self}, got what is no array: {error}") from None
         if array.dtype != self.dtype:
             self._check_cast(array, isinstance(value, np.ndarray | np.generic))
         return np.require(array, self.dtype, ["C", "A"])
@@ -66,7 +71,7 @@ class Slot:
                 misfit = least if least < bounds.min else most
                 raise FeedValueError(f"{self.name} wants {self.dtype}: a value does not fit ({misfit})")
 
-    def _text(self) -> str:
+    def __str__(self) -> str:
         shape = ", ".join(map(str, self.shape))
         return f"{self.dtype} of shape ({shape}{',' if len(self.shape) == 1 else ''})"
 
@@ -83,7 +88,7 @@ class Inputs:
         self._leaves = dict(zip(self.names, graph.inputs, strict=True))
         self._guards = graph.guards
         self._aliases = dict(aliases)
-        self._bound: set[tuple[tuple[int, ...], ...]] = set()
+        self._sizes: dict[tuple[tuple[int, ...], ...], dict[str, int]] = {}
 
     def arrays(self, feeds: Mapping[str, Any], params: Collection[str] = ()) -> tuple[list[Any], dict[str, Any]]:
         """The inputs, checked and cast, in order; and what was fed for `params`, as it is.
@@ -93,40 +98,38 @@ class Inputs:
         FeedError
             For a missing or surplus name, a value that does not fit its input, dims that disagree, a guard not met.
         """
+        if not isinstance(feeds, Mapping):
+            raise FeedTypeError(f"expected a mapping: arrays by input name, got {type(feeds).__name__}")
         named: dict[str, Any] = {}
         for given, value in feeds.items():
             name = self._aliases.get(given, given)
             if name in named:
                 raise FeedTypeError(f"{name} is fed twice: {given} is another name of it")
             named[name] = value
-        check_names(named, self.names, params)
+        self._check_names(named, params)
         arrays = [slot.prepare(named[slot.name]) for slot in self._slots]
-        self.check([np.shape(array) for array in arrays])
+        self.sizes([np.shape(array) for array in arrays])
         return arrays, {name: value for name, value in named.items() if name not in self._leaves}
 
-    def check(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Bind the dims to the shapes of the inputs, once for each combination that comes."""
+    def sizes(self, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, int]:
+        """The sizes of the dims for these shapes of the inputs, checked once for each combination that comes."""
         key = tuple(shapes)
-        if key not in self._bound:
-            bind_dims(self._leaves, dict(zip(self.names, key, strict=True)), self._guards)
-            self._bound.add(key)
+        if key not in self._sizes:
+            self._sizes[key] = bind_dims(self._leaves, dict(zip(self.names, key, strict=True)), self._guards)
+        return self._sizes[key]
 
-
-def check_names(feeds: Mapping[str, Any], wanted: Sequence[str], optional: Collection[str]) -> None:
-    """Refuse missing and surplus feeds.
-
-    Raises
-    ------
-    FeedError
-        (TypeError) that names the feed, and the nearest known name for a surplus one.
-    """
-    missing = [name for name in wanted if name not in feeds]
-    for name in feeds:
-        if name not in wanted and name not in optional:
-            raise FeedTypeError(unknown_name(name, [*(missing or wanted), *optional], "input"))
-    if missing:
-        names = ", ".join(missing)
-        raise FeedTypeError(f"missing feed{'s' if len(missing) > 1 else ''}: {names}", hint=f"pass {missing[0]}=array")
+    def _check_names(self, feeds: Mapping[str, Any], optional: Collection[str]) -> None:
+        """Refuse missing and surplus feeds."""
+        missing = [slot for slot in self._slots if slot.name not in feeds]
+        for name in feeds:
+            if name not in self._leaves and name not in optional:
+                near = [slot.name for slot in missing or self._slots]
+                raise FeedTypeError(unknown_name(name, [*near, *optional], "input"))
+        if missing:
+            wanted = ", ".join(f"{slot.name} ({slot})" for slot in missing)
+            raise FeedTypeError(
+                f"missing feed{'s' if len(missing) > 1 else ''}: {wanted}", hint=f"pass {missing[0].name}=array"
+            )
 
 
 def unknown_name(name: str, known: Iterable[str], what: str) -> str:

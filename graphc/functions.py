@@ -109,9 +109,7 @@ def logsumexp(x: Operand, axis: int | tuple[int, ...] | None = None, keepdims: b
 
 
 @public
-def norm(
-    x: Operand, ord: float = 2, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
-) -> Node:
+def norm(x: Operand, ord: float = 2, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Node:
     """The vector norm over axes, which count as one (all of them, for None); the gradient of the 2-norm at 0 is 0."""
     return reductions.norm(x, ord, axis, keepdims=keepdims)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from graphc.build import Built, build
 from graphc.expression_text import columns
-from graphc.feeds import Slot, check_names
+from graphc.feeds import Inputs
 from graphc.initializers import initial_value
 from graphc.ir.core import INPUT, Literal, Node, leaf
 from graphc.ir.errors import DifferentiationError, DifferentiationTypeError
@@ -131,8 +131,7 @@ def compare_gradients(
     y: View, wrt: View | str | Sequence[View | str], feeds: Mapping[str, Any], *, seed: int = 0
 ) -> GradientTable:
     """The table of `check_grad`, which raises nothing because of what stands in it."""
-    asked = [wrt] if isinstance(wrt, View) or (isinstance(wrt, str) and wrt != "params") else wrt
-    built = build([y], asked)
+    built = build([y], wrt)
     if not built.wrt:
         raise DifferentiationTypeError(f"there is nothing to differentiate {built.graph.name} with respect to")
     values = {name: _wide_array(array) for name, array in _prepared(built, feeds, seed).items()}
@@ -256,16 +255,12 @@ def _reverse(graph: Graph, feeds: Mapping[str, np.ndarray], cotangent: np.ndarra
 
 def _prepared(built: Built, feeds: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """What every leaf is fed, in its declared dtype."""
-    graph = built.graph
-    feeds = {built.aliases.get(name, name): value for name, value in feeds.items()}
-    check_names(feeds, [graph.names[node] for node in graph.inputs], list(built.initial))
-    prepared = {
-        graph.names[node]: Slot(graph.names[node], node.dtype, node.shape).prepare(feeds[graph.names[node]])
-        for node in graph.inputs
-    }
+    inputs = Inputs(built.graph, built.aliases)
+    arrays, fed = inputs.arrays(feeds, built.initial)
+    prepared = dict(zip(inputs.names, arrays, strict=True))
     for name, initial in built.initial.items():
         value = initial_value(initial, seed, name)
-        prepared[name] = fitting(feeds[name], value, name) if name in feeds else value
+        prepared[name] = fitting(fed[name], value, name) if name in fed else value
     return prepared
 
 

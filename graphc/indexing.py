@@ -134,12 +134,14 @@ def _write(x: Operand, index: Any, value: Operand, how: str) -> Node:
     if not masks:
         selection = _select(base.shape, entries)
         return selection.add(base, new) if how == "add" else selection.set(base, new)
-    if len(entries) > 1 and not all(entry is masks[0] or entry == slice(None) for entry in entries[1:]):
+    place = next(axis for axis, entry in enumerate(entries) if entry is masks[0])
+    if not all(entry == slice(None) for axis, entry in enumerate(entries) if axis != place):
         raise DeclarationIndexError("a mask beside other indices", hint="combine them into one mask of x's shape")
     mask = as_node(masks[0])
-    if mask.shape != base.shape[: len(mask.shape)]:
+    masked = base.shape[place : place + len(mask.shape)]
+    if mask.shape != masked:
         raise DeclarationIndexError(f"a mask of shape {shape_text(mask.shape)} does not fit {base.type}")
-    mask = reshape(mask, mask.shape + (1,) * (len(base.shape) - len(mask.shape)))
+    mask = reshape(mask, mask.shape + (1,) * (len(base.shape) - place - len(mask.shape)))
     chosen = broadcast(mask, base.shape)
     added = broadcast(new, base.shape)
     return ops.where(chosen, ops.add(base, added) if how == "add" else added, base)

@@ -1,14 +1,15 @@
 """Optimisers: how a parameter and its state follow from the gradient, written as graph expressions.
 
-An update is part of the training step's graph, so it fuses into one kernel over the packed parameters. The learning rate
-and the step count are run-time inputs: schedules never recompile.
+An update is part of the training step's graph, so it fuses into one kernel over the packed parameters. The learning
+rate and the step count are run-time inputs: schedules never recompile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from numbers import Real
+from typing import Any, Protocol, TypeAlias
 
 from graphc.ir import ops
 from graphc.ir.core import Node, full
@@ -138,8 +139,8 @@ def over(scalar: Node, like: Node) -> Node:
     return scalar if not like.shape else ops.broadcast_to(scalar, shape=like.shape)
 
 
-def _check_lr(optimizer: str, lr: Schedule) -> None:
-    if not callable(lr) and (not isinstance(lr, int | float) or not lr >= 0):
+def _check_lr(optimizer: str, lr: Any) -> None:
+    if not (callable(lr) or (isinstance(lr, Real) and float(lr) >= 0)):
         raise CompileTypeError(f"{optimizer}'s lr is a non-negative number or a function of the step, got {lr!r}")
 
 

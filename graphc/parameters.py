@@ -97,24 +97,23 @@ def gather_parameters(
         For a name that is no parameter's, or a value that does not fit.
     """
     order = list(order)
-    live = shared if isinstance(shared, Parameters) else None
-    for name in order if live is not None else ():
+    live = shared if isinstance(shared, Parameters) else Parameters((), ())
+    for name in order:
         if name in live and (live[name].dtype, live[name].shape) != (start[name].dtype, start[name].shape):
             raise CompileValueError(
                 f"the shared parameter {name} is {live[name].dtype}{list(live[name].shape)}, "
                 f"and this program's is {start[name].dtype}{list(start[name].shape)}",
                 hint="share parameters between programs of one declaration, or rename one of them",
             )
-    own = [name for name in order if live is None or name not in live]
+    own = [name for name in order if name not in live]
     blocks: list[LiveBlock] = []
     for layout in Block.layouts((name, start[name].dtype, start[name].shape) for name in own):
         blocks.append(LiveBlock(layout, np.zeros(layout.size, layout.dtype)))
-    if live is not None:
-        blocks += dict.fromkeys(live.home(name) for name in order if name in live)
+    blocks += dict.fromkeys(live.home(name) for name in order if name in live)
     parameters = Parameters(blocks, order)
     for name in own:
         parameters[name] = start[name]
-    if shared is not None and live is None:
+    if shared is not None and shared is not live:
         for name, value in shared.items():
             if name not in parameters:
                 raise FeedTypeError(unknown_name(name, order, "parameter"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
 from graphc.executable import TARGETS, Executable, compiled, host_function, interpreted
 from graphc.feeds import Inputs, Slot, unknown_name
 from graphc.initializers import Initial, initial_value
-from graphc.ir.core import INPUT, PARAM
+from graphc.ir.core import INPUT, PARAM, Node
 from graphc.ir.errors import (
     CompileTypeError,
     CompileValueError,
@@ -31,6 +31,7 @@ from graphc.ir.ops import anchor
 from graphc.parameters import Parameters, gather_parameters
 from graphc.passes.differentiate import check_scalar, unreached
 from graphc.passes.manager import STAGES, VARIANTS, Snapshot
+from graphc.passes.pack import Slot as PackedSlot
 from graphc.passes.reach import check_wrt
 from graphc.views import View, shown
 
@@ -80,7 +81,8 @@ def compile(
     GraphcWarning
         For a wrt that the output does not depend on: its gradient is zeros.
     """
-    _check_options(wrt, target, params, updates, seed, threads, name)
+    check_options(wrt, target, params, seed, threads)
+    _check_naming(updates, name)
     if isinstance(outputs, Graph):
         if updates:
             raise CompileTypeError("an ir.Graph has its own updates", hint="write them into the graph")
@@ -89,28 +91,33 @@ def compile(
     else:
         single = isinstance(outputs, View)
         roots = [outputs] if isinstance(outputs, View) else _views(outputs)
-        asked = [wrt] if isinstance(wrt, View) or (isinstance(wrt, str) and wrt != "params") else wrt
-        built = build(roots, () if asked is None else asked, updates, name)
+        built = build(roots, wrt, updates, name)
     _check_derivatives(built)
     start = {each: initial_value(initial, seed, each) for each, initial in built.initial.items()}
     return Program(built, single, target, gather_parameters(built.initial, start, params))
 
 
-def _check_options(wrt: Any, target: Any, params: Any, updates: Any, seed: Any, threads: Any, name: Any) -> None:
-    """Refuse what is of the wrong kind before anything is made of it."""
+def check_options(wrt: Any, target: Any, params: Any, seed: Any, threads: Any) -> None:
+    """Refuse what is of the wrong kind before anything is made of it: the options of programs and trainers."""
     if target not in TARGETS:
         raise CompileValueError(unknown_name(str(target), TARGETS, "target"))
     if target == "cuda":
         raise CompileValueError("the target 'cuda' is not there yet", hint="use target='cpu' or target='interpret'")
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 0):
         raise CompileValueError(f"threads is a number of threads or None, got {threads!r}")
-    if name is not None and not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
-        raise CompileValueError(f"{name!r} is no name: expected an identifier, or several joined by dots")
-    for what, given, kind in (("params", params, Mapping), ("updates", updates, Mapping), ("seed", seed, int)):
-        if given is not None and not isinstance(given, kind):
-            raise CompileTypeError(f"{what} is {'an int' if kind is int else 'a mapping'}, got {shown(given)}")
+    if not (params is None or isinstance(params, Mapping)):
+        raise CompileTypeError(f"params is a mapping, got {shown(params)}")
+    if not isinstance(seed, int):
+        raise CompileTypeError(f"seed is an int, got {shown(seed)}")
     if not (wrt is None or isinstance(wrt, View | Sequence)):
         raise CompileTypeError(f"wrt is a view, a name, a list of them or 'params', got {shown(wrt)}")
+
+
+def _check_naming(updates: Any, name: Any) -> None:
+    if not (updates is None or isinstance(updates, Mapping)):
+        raise CompileTypeError(f"updates is a mapping, got {shown(updates)}")
+    if name is not None and not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
+        raise CompileValueError(f"{name!r} is no name: expected an identifier, or several joined by dots")
 
 
 def _views(outputs: Any) -> list[View]:
@@ -124,14 +131,7 @@ def _built_graph(graph: Graph, wrt: Any, name: str | None) -> Built:
     """A graph that was parsed or made by hand, as if it had been built from views."""
     names = naming(graph)
     known = {text: node for node, text in names.items()}
-    asked = [wrt] if isinstance(wrt, str | View) else [] if wrt is None else wrt
-    if isinstance(wrt, str) and wrt == "params":
-        asked = [names[node] for node in graph.params]
-    for text in asked:
-        if not isinstance(text, str):
-            raise CompileTypeError(f"the wrt of an ir.Graph is made of names, not {shown(text)}")
-        if text not in known:
-            raise CompileValueError(unknown_name(text, known, "node"))
+    asked = _asked_names(graph, wrt, names)
     marked = {known[text] for text in asked if known[text].op not in (INPUT, PARAM)}
     if asked:
         new = {leaf: leaf for leaf in graph.leaves}
@@ -144,6 +144,18 @@ def _built_graph(graph: Graph, wrt: Any, name: str | None) -> Built:
         positions = {names[node]: k for k, node in enumerate(graph.wrt)}
     initial = {names[node]: Initial(tuple(map(int, node.shape)), node.dtype) for node in graph.params}
     return Built(replace(graph, name=name or graph.name), initial, positions)
+
+
+def _asked_names(graph: Graph, wrt: Any, names: Mapping[Node, str]) -> list[str]:
+    if isinstance(wrt, str) and wrt == "params":
+        return [names[node] for node in graph.params]
+    asked: list[Any] = [wrt] if isinstance(wrt, str | View) else list(wrt or ())
+    for name in asked:
+        if not isinstance(name, str):
+            raise CompileTypeError(f"the wrt of an ir.Graph is made of names, not {shown(name)}")
+        if name not in names.values():
+            raise CompileValueError(unknown_name(name, names.values(), "node"))
+    return asked
 
 
 def _check_derivatives(built: Built) -> None:
@@ -172,7 +184,7 @@ class Variant:
     n_outputs: int
     blocks: tuple[Any, ...] | None
     target: str
-    options: EmitOptions = EmitOptions()
+    options: EmitOptions = field(default_factory=EmitOptions)
 
     @cached_property
     def snapshots(self) -> Mapping[str, Snapshot]:
@@ -270,6 +282,11 @@ class Program:
         graph = self._built.graph
         if name == "forward":
             graph = replace(graph, wrt=())
+        elif not graph.wrt and not graph.params:
+            raise DifferentiationValueError(
+                f"{graph.name} has no parameters, and was compiled with no other wrt",
+                hint="compile it with wrt=[view, ...]",
+            )
         elif not graph.wrt:
             raise DifferentiationValueError(
                 f"{graph.name} was compiled without wrt", hint='compile it with wrt="params" or wrt=[view, ...]'
@@ -354,13 +371,18 @@ class Program:
         (executable,) = self._executables(variant)
         arrays, blocks = self._arguments(feeds)
         results = executable(arrays, blocks)
+        if self._built.graph.updates:
+            self._store_updates(blocks)
+        return results
+
+    def _store_updates(self, blocks: Sequence[np.ndarray]) -> None:
+        """Bring updates home from blocks that are copies, since some parameter was fed for this call."""
         updated = {self._built.graph.names[param] for param, _ in self._built.graph.updates}
         for block, values in zip(self._params.blocks, blocks, strict=True):
-            if values is not block.values:  # a copy, since some parameter was fed for this call
+            if values is not block.values:
                 for slot in block.layout.slots:
                     if slot.name in updated:
                         slot.view(block.values)[...] = slot.view(values)
-        return results
 
     def _arguments(self, feeds: Mapping[str, Any]) -> tuple[list[Any], list[np.ndarray]]:
         """The inputs, checked and cast, in order; and the blocks, copies where parameters are fed for this call."""
@@ -380,16 +402,25 @@ class Program:
         return results[0] if self._single else tuple(results)
 
     def _gradients(self, results: Sequence[Any]) -> dict[str, Any]:
-        """Gradients by name, out of those that are no parameters' and the packed ones."""
+        """Gradients by name: parameters' are cut out of the packed ones."""
+        found: dict[str, Any] = {}
+        for name, (position, slot) in self._gradient_places.items():
+            value = results[position] if slot is None else slot.view(results[position])
+            found[name] = value[()] if slot is not None and not slot.shape else value
+        return found
+
+    @cached_property
+    def _gradient_places(self) -> dict[str, tuple[int, PackedSlot | None]]:
+        """Which result holds the gradient of each name of wrt, and which part of it (None: all).
+
+        First come those of inputs and inner views, then one for each block with parameters in wrt.
+        """
         graph = self._built.graph
-        names = [graph.names.get(node, "") for node in graph.wrt]
-        plain = iter(results)
-        found: dict[int, Any] = {k: next(plain) for k, node in enumerate(graph.wrt) if node.op is not PARAM}
-        for block in self._params.blocks:
-            slots = {slot.name: slot for slot in block.layout.slots}
-            inside = [k for k, node in enumerate(graph.wrt) if node.op is PARAM and names[k] in slots]
-            packed = next(plain) if inside else None
-            for k in inside:
-                view = slots[names[k]].view(packed)
-                found[k] = view if view.ndim else view[()]
-        return {name: found[k] for name, k in self._built.wrt.items()}
+        plain = [k for k, node in enumerate(graph.wrt) if node.op is not PARAM]
+        places: dict[int, tuple[int, PackedSlot | None]] = {k: (position, None) for position, k in enumerate(plain)}
+        params = {graph.names[node]: k for k, node in enumerate(graph.wrt) if node.op is PARAM}
+        packed = [slots for block in self._params.blocks
+                  if (slots := [slot for slot in block.layout.slots if slot.name in params])]  # fmt: skip
+        for position, slots in enumerate(packed, len(plain)):
+            places.update((params[slot.name], (position, slot)) for slot in slots)
+        return {name: places[k] for name, k in self._built.wrt.items()}

@@ -160,7 +160,7 @@ def linalg_norm(x: Operand, ord: float | str | None = None, axis: Axis = None, k
     if len(axes) == 2 and ord in (None, "fro", "f"):
         return norm(node, 2, axes, keepdims=keepdims)
     if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
-        first, second = (axis if isinstance(axis, tuple) else axes)
+        first, second = axis if isinstance(axis, tuple) else axes
         return _matrix_norm(node, ord, as_axis(first, len(node.shape)), as_axis(second, len(node.shape)), keepdims)
     if len(axes) == 2:
         raise DeclarationValueError(

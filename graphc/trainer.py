@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphc.build import Built, build
-from graphc.executable import TARGETS
+from graphc.data_files import read_parameters, write_atomically
 from graphc.feeds import unknown_name
 from graphc.initializers import initial_value
-from graphc.ir.dims import Dim
-from graphc.ir.errors import CompileTypeError, CompileValueError, FeedTypeError, FeedValueError
+from graphc.ir.core import PARAM
+from graphc.ir.dims import Dim, extent_names
+from graphc.ir.errors import CompileTypeError, CompileValueError, FeedError, FeedTypeError, FeedValueError
+from graphc.ir.graph import naming
 from graphc.optimizers import Optimizer
-from graphc.parameters import Parameters, gather_parameters
+from graphc.parameters import Parameters, fitting, gather_parameters
 from graphc.passes.differentiate import check_scalar
-from graphc.program import Program, compile
+from graphc.program import Program, check_options, compile
 from graphc.training_step import BatchRunner, TrainingStep
-from graphc.views import View
+from graphc.views import View, shown
 
 # Between calls of Python: often enough for a progress bar and Ctrl-C, seldom enough to cost nothing.
 SECONDS_BETWEEN_CALLS = 0.1
@@ -65,22 +65,18 @@ class Trainer:
         threads: int | None = None,
     ) -> None:
         if not isinstance(loss, View):
-            raise CompileTypeError(f"Trainer wants a loss view, got {loss!r}")
-        if target not in TARGETS or target == "cuda":
-            raise CompileValueError(unknown_name(str(target), ("cpu", "interpret"), "target"))
+            raise CompileTypeError(f"Trainer wants a loss view, got {shown(loss)}")
+        if not hasattr(optimizer, "update"):
+            raise CompileTypeError(f"Trainer wants an optimizer, got {shown(optimizer)}", hint="SGD(0.1) or Adam()")
+        check_options(wrt, target, params, seed, threads)
         self._optimizer = optimizer
-        self._target = target
+        self._target, self._seed, self._threads = target, seed, threads
         self._loss, self._metrics = loss, tuple(metrics)
-        asked = [wrt] if isinstance(wrt, View) or (isinstance(wrt, str) and wrt != "params") else wrt
-        alone = build([loss], asked)
-        check_scalar(alone.graph.outputs[0], alone.graph.names)
-        self._trained = list(alone.wrt)
-        if not self._trained:
-            raise CompileValueError(f"{alone.graph.name} has no parameters to train", hint="declare a Param or a layer")
+        self._trained = _trained(build([loss], wrt))
         built = build([loss, *self._metrics], self._trained)
         for node in built.graph.outputs[1:]:
             if node.shape != ():
-                raise CompileValueError(f"a metric is a scalar, and {built.graph.names.get(node, 'one')} is {node.type}")
+                raise CompileValueError(f"a metric is a scalar, and {naming(built.graph)[node]} is {node.type}")
         start = {name: initial_value(initial, seed, name) for name, initial in built.initial.items()}
         self._params = gather_parameters(built.initial, start, params)
         self._built = built
@@ -94,6 +90,12 @@ class Trainer:
     def params(self) -> Parameters:
         """The live parameters."""
         return self._params
+
+    @property
+    def batched(self) -> tuple[str, ...]:
+        """The names of the inputs that have the batch axis: what `fit` cuts into batches."""
+        step = self._step(True)
+        return tuple(name for name, is_batched in zip(step.inputs.names, step.batched, strict=True) if is_batched)
 
     # one step -------------------------------------------------------------------------------------------------------
 
@@ -151,32 +153,25 @@ class Trainer:
         Returns
         -------
         dict
-            Lists over epochs: ``loss``, metrics, and ``val_...`` of each. What is reported for an epoch is the mean over
-            its batches, weighted by their size, each taken before its update.
+            Lists over epochs: ``loss``, metrics, and ``val_...`` of each. What is reported for an epoch is the mean
+            over its batches, weighted by their size, each taken before its update.
 
         Raises
         ------
         FeedError
             For data that does not fit; before anything is trained.
         """
-        if self._batch_dim is None:
-            raise CompileValueError(
-                f"{self._built.graph.name} has no batch axis: no input has a symbolic leading dim",
-                hint='declare the inputs with one, Input(("N", 64)), or call trainer.step',
-            )
-        step = self._step(True)
-        count = self._examples(data)
-        size = count if batch_size is None else _batch_size(batch_size, count)
-        arrays, _ = step.inputs.arrays(data)
-        step.check_batch(arrays, size)
-        step.check_batch(arrays, count % size or size)
-        runner = step.runner(arrays, self._blocks(), size)
+        _check_counts(epochs, batch_size, seed)
+        runner, count = self._runner(data, batch_size)
+        if validation is not None:
+            runner.step.inputs.arrays(validation)
         names = self._report_names()
         history: dict[str, list[float]] = {}
-        with _progress(epochs * -(-count // size)) as bar:
+        pace = _Pace()
+        with _progress(epochs * -(-count // runner.batch_size)) as bar:
             for epoch in range(epochs):
                 order = _order(seed, epoch, count, shuffled=batch_size is not None)
-                totals = self._epoch(runner, order, bar)
+                totals = self._epoch(runner, order, pace, bar.update)
                 logs = dict(zip(names, (totals / count).tolist(), strict=True))
                 if validation is not None:
                     logs |= {f"val_{name}": value for name, value in self.evaluate(validation).items()}
@@ -187,39 +182,41 @@ class Trainer:
                     callback(epoch, logs)
         return history
 
-    def _epoch(self, runner: BatchRunner, order: np.ndarray, bar: Any) -> np.ndarray:
-        """All steps of an epoch, in native calls of about a tenth of a second, the very first of one step."""
+    def _runner(self, data: Mapping[str, Any], batch_size: int | None) -> tuple[BatchRunner, int]:
+        """What runs steps over batches of the data, whose shapes are all checked; and the number of examples."""
+        step = self._step(True)
+        if not any(step.batched):
+            raise CompileValueError(
+                f"{self._built.graph.name} has no batch axis: no input has a symbolic leading dim",
+                hint='declare the inputs with one, Input(("N", 64)), or call trainer.step',
+            )
+        arrays, _ = step.inputs.arrays(data)
+        first = step.batched.index(True)
+        count = len(arrays[first])
+        if not count:
+            raise FeedValueError(f"{step.inputs.names[first]} holds no examples")
+        size = count if batch_size is None else min(int(batch_size), count)
+        for batch in {size, count % size or size}:
+            step.inputs.sizes(step.batch_shapes(arrays, batch))
+        return BatchRunner(step, arrays, self._blocks(), size), count
+
+    def _epoch(self, runner: BatchRunner, order: np.ndarray, pace: _Pace, progress: Callable[[int], Any]) -> np.ndarray:
+        """All steps of an epoch; between native calls Python shows progress and sees Ctrl-C."""
         steps = -(-len(order) // runner.batch_size)
         rates = np.array([self._rate(self._count + k) for k in range(steps)])
         numbers = np.arange(self._count + 1, self._count + steps + 1, dtype=np.float64)
         totals = np.zeros(len(runner.step.built.graph.outputs))
         first = 0
         while first < steps:
-            last = min(steps, first + self._pace(bar))
+            last = min(steps, first + pace.steps)
             began = time.perf_counter()
-            runner.run(first, last, order, rates, numbers, totals)
-            bar.pace = (last - first, time.perf_counter() - began)
+            # Counted before, since Ctrl-C arrives the moment that the native call is over.
             self._count += last - first
-            bar.update(last - first)
+            runner.run(first, last, order, rates, numbers, totals)
+            pace.took(last - first, time.perf_counter() - began)
+            progress(last - first)
             first = last
         return totals
-
-    @staticmethod
-    def _pace(bar: Any) -> int:
-        """How many steps the next call may take, from how long the last one took."""
-        steps, seconds = bar.pace
-        return max(1, min(4 * steps, int(steps * SECONDS_BETWEEN_CALLS / max(seconds, 1e-9)))) if steps else 1
-
-    def _examples(self, data: Mapping[str, Any]) -> int:
-        """The number of examples, from the first input that has the batch axis."""
-        for node in self._built.graph.inputs:
-            name = self._built.graph.names[node]
-            if node.shape and str(node.shape[0]) == self._batch_dim and name in data:
-                count = len(np.asarray(data[name]))
-                if not count:
-                    raise FeedValueError(f"{name} holds no examples")
-                return count
-        return 1  # a missing feed, which is reported where feeds are checked
 
     def _report_names(self) -> list[str]:
         names = ["loss"]
@@ -234,7 +231,9 @@ class Trainer:
         """The value of a view (a tuple for a list of views) with the current parameters."""
         views = (outputs,) if isinstance(outputs, View) else tuple(outputs)
         if views not in self._programs:
-            self._programs[views] = compile(list(views), target=self._target, params=self._params)
+            self._programs[views] = compile(
+                views, target=self._target, params=self._params, seed=self._seed, threads=self._threads
+            )
         values = self._programs[views](**feeds)
         return values[0] if isinstance(outputs, View) else values
 
@@ -254,58 +253,64 @@ class Trainer:
 
         Raises
         ------
+        OSError
+            Where there is no such file.
         FeedError
-            Where the file lacks a parameter, has one too many, or one of another shape.
+            Where the file lacks a parameter, has one too many, or one of another shape; then nothing is changed.
         """
-        values = load_parameters(path)
-        for name in values:
-            if name not in self._params:
-                raise FeedTypeError(f"{os.fspath(path)}: {unknown_name(name, self._params, 'parameter')}")
-        missing = [name for name in self._params if name not in values]
-        if missing:
-            raise FeedTypeError(f"{os.fspath(path)} lacks {', '.join(missing)}")
+        values = read_parameters(path)
+        try:
+            for name in values:
+                if name not in self._params:
+                    raise FeedTypeError(unknown_name(name, self._params, "parameter"))
+            if missing := [name for name in self._params if name not in values]:
+                raise FeedTypeError(f"the file lacks {', '.join(missing)}")
+            values = {name: fitting(value, self._params[name], name) for name, value in values.items()}
+        except FeedError as error:
+            error.where = os.fspath(path)
+            raise
         for name, value in values.items():
             self._params[name] = value
 
 
-def load_parameters(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file by name."""
-    import safetensors.numpy
+class _Pace:
+    """How many steps the next native call may take: one at first, then what lasts about a tenth of a second."""
 
-    return dict(safetensors.numpy.load_file(path))
+    def __init__(self) -> None:
+        self.steps = 1
 
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that a reader, or a crash, never sees half of it."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    def took(self, steps: int, seconds: float) -> None:
+        """Learn from how long a call took; of few steps that says little, hence at most four times as many."""
+        self.steps = max(1, min(4 * steps, int(steps * SECONDS_BETWEEN_CALLS / max(seconds, 1e-9))))
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _trained(built: Built) -> list[str]:
+    """The names of what is trained, all parameters; of a loss that can be trained."""
+    graph = built.graph
+    check_scalar(graph.outputs[0], graph.names)
+    for name, position in built.wrt.items():
+        if graph.wrt[position].op is not PARAM:
+            raise CompileTypeError(f"only parameters are trained, and {name} is none")
+    if not built.wrt:
+        raise CompileValueError(f"{graph.name} has no parameters to train", hint="declare a Param or a layer")
+    return list(built.wrt)
 
 
 def _batch_dim(built: Built) -> str | None:
-    """The leading symbolic dim that most inputs share; the first of equals."""
-    leading = [str(node.shape[0]) for node in built.graph.inputs if node.shape and isinstance(node.shape[0], Dim)]
+    """The leading symbolic dim that most inputs share; of equals the first, if it can be one that is no other axis."""
+    shapes = [node.shape for node in built.graph.inputs if node.shape]
+    leading = [str(shape[0]) for shape in shapes if isinstance(shape[0], Dim)]
     names = [name for name in leading if name.isidentifier()]
-    return max(dict.fromkeys(names), key=names.count) if names else None
+    inner = extent_names(extent for shape in shapes for extent in shape[1:])
+    return max(dict.fromkeys(names), key=lambda name: (names.count(name), name not in inner)) if names else None
 
 
-def _batch_size(batch_size: int, count: int) -> int:
-    if type(batch_size) is bool or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise CompileValueError(f"batch_size is a positive integer or None, got {batch_size!r}")
-    return min(int(batch_size), count)
+def _check_counts(epochs: Any, batch_size: Any, seed: Any) -> None:
+    for name, value, least in (("epochs", epochs, 0), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        is_count = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+        if not (is_count or (name == "batch_size" and value is None)):
+            wanted = "a positive integer or None" if name == "batch_size" else "an integer from 0"
+            raise CompileValueError(f"{name} is {wanted}, got {value!r}")
 
 
 def _order(seed: int, epoch: int, count: int, shuffled: bool) -> np.ndarray:
@@ -316,9 +321,7 @@ def _order(seed: int, epoch: int, count: int, shuffled: bool) -> np.ndarray:
 
 
 def _progress(steps: int) -> Any:
-    """A progress bar on standard error where that is a terminal; it remembers the pace of native calls."""
+    """A progress bar on standard error, where that is a terminal."""
     import tqdm
 
-    bar = tqdm.tqdm(total=steps, unit="step", file=sys.stderr, disable=None, leave=False)
-    bar.pace = (0, 0.0)
-    return bar
+    return tqdm.tqdm(total=steps, unit="step", file=sys.stderr, disable=None, leave=False)

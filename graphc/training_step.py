@@ -19,7 +19,7 @@ from graphc.codegen.training import MinibatchLoop, loop_name, row_offsets
 from graphc.executable import Executable, compiled, interpreted
 from graphc.feeds import Inputs
 from graphc.ir.core import INPUT, PARAM, Node, leaf
-from graphc.ir.dims import bind
+from graphc.ir.dims import bind, dim
 from graphc.ir.errors import FeedIndexError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.loops import Program as LoopProgram
@@ -34,21 +34,22 @@ SCALAR = TensorType(np.dtype("float64"), ())
 class AttachUpdates:
     """A pass on the packed joint graph: its gradients become next values of the parameters, by an optimiser.
 
-    New inputs, both float64 scalars: the learning rate and the number of the step. New parameters: the optimiser's
-    state, shaped like each block that is trained.
+    New inputs, both float64 scalars: the learning rate and the number of the step, under the names in `scalars`. New
+    parameters: the optimiser's state, shaped like each block that is trained.
     """
 
     optimizer: Optimizer
     trained: tuple[int, ...]  # which of the packed params have a gradient, in order
     n_outputs: int
+    scalars: tuple[str, str]
     name: str = "update"
 
     def run(self, graph: Graph) -> Graph:
         """The graph that returns the primal outputs and updates parameters and state."""
         names = dict(graph.names)
-        taken = set(naming(graph).values())
+        taken = {*naming(graph).values(), *self.scalars}
         lr, step = leaf(INPUT, SCALAR), leaf(INPUT, SCALAR)
-        names[lr], names[step] = _free("learning_rate", taken), _free("step", taken)
+        names[lr], names[step] = self.scalars
         states: list[Node] = []
         updates: list[tuple[Node, Node]] = []
         for position, gradient in zip(self.trained, graph.outputs[self.n_outputs :], strict=True):
@@ -100,44 +101,41 @@ class TrainingStep:
     ) -> None:
         self.built, self.optimizer, self.target = built, optimizer, target
         self.blocks = tuple(blocks)
-        self.batch_dim = batch_dim
+        taken = set(naming(built.graph).values())
+        self._scalars = _free("learning_rate", taken), _free("step", taken)
+        self.loop = None if batch_dim is None else MinibatchLoop(batch_dim, self._scalars)
         wanted = {built.graph.names[node] for node in built.graph.wrt}
         self.trained = tuple(
             k for k, block in enumerate(self.blocks) if any(slot.name in wanted for slot in block.slots)
         )
         self.inputs = Inputs(built.graph, built.aliases)
         self._memory = arena(0)
-        self._needs: dict[tuple[int, ...], int] = {}
+        self._needs: dict[tuple[tuple[int, ...], ...], int] = {}
+        self.batched = tuple(
+            bool(node.shape) and batch_dim is not None and node.shape[0] == dim(batch_dim)
+            for node in built.graph.inputs
+        )
 
-    def check_batch(self, arrays: Sequence[Any], batch: int) -> None:
-        """Refuse batches of a size that a step cannot work with."""
-        nodes = self.built.graph.inputs
-        self.inputs.check([
-            (batch, *np.shape(array)[1:]) if node.shape and str(node.shape[0]) == self.batch_dim else np.shape(array)
-            for node, array in zip(nodes, arrays, strict=True)
-        ])
+    def batch_shapes(self, arrays: Sequence[Any], batch: int) -> list[tuple[int, ...]]:
+        """The shapes of the inputs for a batch out of some data."""
+        return [
+            (batch, *np.shape(array)[1:]) if is_batched else np.shape(array)
+            for is_batched, array in zip(self.batched, arrays, strict=True)
+        ]
 
     def new_state(self) -> list[np.ndarray]:
         """The optimiser's state at the start, in the order in which the step takes it."""
-        return [
-            np.zeros(self.blocks[k].size, self.blocks[k].dtype) for k in self.trained for _ in self.optimizer.state
-        ]
+        return [np.zeros(self.blocks[k].size, self.blocks[k].dtype) for k in self.trained for _ in self.optimizer.state]
 
     @cached_property
     def _stages(self) -> dict[str, Any]:
         graph, count = self.built.graph, len(self.built.graph.outputs)
-        loop = None if self.batch_dim is None else MinibatchLoop(self.batch_dim, self._per_step)
-        options = EmitOptions(workspace=True, loop=loop)
-        updates = AttachUpdates(self.optimizer, self.trained, count)
+        options = EmitOptions(workspace=True, loop=self.loop)
+        updates = AttachUpdates(self.optimizer, self.trained, count, self._scalars)
         passes = pipeline(graph, "joint", count, self.blocks, [updates], options)
         if self.target == "interpret":
             passes = passes[: 1 + next(k for k, step in enumerate(passes) if step.name == updates.name)]
         return {snapshot.stage: snapshot.state[0] for snapshot in compile_graph(graph, passes)}
-
-    @property
-    def _per_step(self) -> tuple[str, ...]:
-        taken = set(naming(self.built.graph).values())
-        return _free("learning_rate", taken), _free("step", taken)
 
     @cached_property
     def executable(self) -> Executable:
@@ -145,10 +143,11 @@ class TrainingStep:
         graph = self._stages["update"]
         if self.target == "interpret":
             return interpreted(graph)
-        return compiled(graph, self._program, self._stages["emit"], self._workspace)
+        return compiled(graph, self.program, self.source, self._workspace)
 
     @property
-    def _program(self) -> LoopProgram:
+    def program(self) -> LoopProgram:
+        """The loop program behind the module."""
         program: LoopProgram = self._stages["memory"]
         return program
 
@@ -159,27 +158,16 @@ class TrainingStep:
         return source
 
     def _workspace(self, arguments: Sequence[Any]) -> np.ndarray:
-        """The step's memory: it grows to the largest batch and is kept."""
-        shapes = tuple(size for array in arguments[: len(self._program.inputs)] for size in np.shape(array))
-        if shapes not in self._needs:
-            sizes = {
-                str(extent): size
-                for buffer, array in zip(self._program.inputs, arguments, strict=False)
-                for extent, size in zip(buffer.shape, np.shape(array), strict=True)
-            }
-            self._needs[shapes] = bind(workspace_layout(self._program)[1], sizes)
-        return self._at_least(self._needs[shapes])
+        return self.memory([np.shape(array) for array in arguments[: len(self.batched)]])
 
-    def _at_least(self, nbytes: int) -> np.ndarray:
-        if self._memory.size < nbytes:
-            self._memory = arena(nbytes)
+    def memory(self, shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """A step's memory for inputs of these shapes: it grows to the largest batch and is kept."""
+        key = tuple(shapes)
+        if key not in self._needs:
+            self._needs[key] = bind(workspace_layout(self.program)[1], self.inputs.sizes(key))
+        if self._memory.size < self._needs[key]:
+            self._memory = arena(self._needs[key])
         return self._memory
-
-    # the native loop ------------------------------------------------------------------------------------------------
-
-    def runner(self, inputs: Sequence[Any], blocks: Sequence[np.ndarray], batch_size: int) -> BatchRunner:
-        """A loop over batches of some data."""
-        return BatchRunner(self, inputs, blocks, batch_size)
 
 
 class BatchRunner:
@@ -197,22 +185,19 @@ class BatchRunner:
         The examples of a step; the last one may have fewer.
     """
 
-    def __init__(self, step: TrainingStep, inputs: Sequence[Any], blocks: Sequence[np.ndarray], batch_size: int) -> None:
+    def __init__(
+        self, step: TrainingStep, inputs: Sequence[Any], blocks: Sequence[np.ndarray], batch_size: int
+    ) -> None:
         self.step, self.inputs, self.blocks, self.batch_size = step, list(inputs), list(blocks), batch_size
         if step.target == "interpret":
             return
-        program = step._program
+        program = step.program
         module = load(host_name(program), step.source)
         self._loop = getattr(module, loop_name(program))
-        assert step.batch_dim is not None
-        sizes = {
-            str(extent): size
-            for buffer, array in zip(program.inputs, self.inputs, strict=False)
-            for extent, size in zip(buffer.shape, np.shape(array), strict=True)
-        } | {step.batch_dim: batch_size}
-        loop = MinibatchLoop(step.batch_dim, step._per_step)
-        self._rows = arena(bind(row_offsets(program, loop)[1], sizes))
-        self._memory = step._at_least(bind(workspace_layout(program)[1], sizes))
+        shapes = step.batch_shapes(inputs, batch_size)
+        assert step.loop is not None
+        self._rows = arena(bind(row_offsets(program, step.loop)[1], step.inputs.sizes(shapes)))
+        self._memory = step.memory(shapes)
         self._constants = [array for _, array in program.constants]
 
     def run(
@@ -243,12 +228,11 @@ class BatchRunner:
     def _interpret(
         self, first: int, last: int, order: np.ndarray, rates: np.ndarray, numbers: np.ndarray, totals: np.ndarray
     ) -> None:
-        nodes = self.step.built.graph.inputs
         for k in range(first, last):
             rows = order[k * self.batch_size : (k + 1) * self.batch_size]
             batch = [
-                array[rows] if node.shape and str(node.shape[0]) == self.step.batch_dim else array
-                for node, array in zip(nodes, self.inputs, strict=True)
+                array[rows] if is_batched else array
+                for is_batched, array in zip(self.step.batched, self.inputs, strict=True)
             ]
             results = self.step.executable([*batch, rates[k], numbers[k]], self.blocks)
             totals += [len(rows) * float(result) for result in results]

@@ -42,8 +42,8 @@ def vjp(y: View, wrt: View | Sequence[View], cotangent: Operand) -> Any:
 
 def jvp(y: View, wrt: View | Sequence[View], tangents: Operand) -> View:
     """The product of the Jacobian of y with tangents, one of its shape for each view in `wrt`: the tangent of y."""
-    single = isinstance(wrt, View)
-    views, directions = ([wrt], [tangents]) if single else (list(wrt), list(tangents))
+    views = _views("jvp", y, wrt)
+    directions = [tangents] if isinstance(wrt, View) else list(tangents)
     if len(views) != len(directions):
         raise DeclarationValueError(f"jvp wants a tangent for each of {len(views)} views, got {len(directions)}")
     names = _names(topological([y, *views]))
@@ -57,11 +57,7 @@ def jvp(y: View, wrt: View | Sequence[View], tangents: Operand) -> View:
 
 
 def _pull(name: str, y: View, wrt: View | Sequence[View], cotangent: Operand) -> Any:
-    single = isinstance(wrt, View)
-    views = [wrt] if single else list(wrt)
-    for view in (y, *views):
-        if not isinstance(view, View):
-            raise DeclarationTypeError(f"{name} is of views with respect to views, got {view!r}")
+    views = _views(name, y, wrt)
     names = _names(topological([y, *views]))
 
     def pull(y: Node, wrt: list[Node], *cotangents: Operand) -> tuple[Node, ...]:
@@ -70,7 +66,15 @@ def _pull(name: str, y: View, wrt: View | Sequence[View], cotangent: Operand) ->
         return tuple(full(0, node.type) if one is None else one for one, node in zip(found, wrt, strict=True))
 
     results = apply(name, pull, (y, views) if cotangent is None else (y, views, cotangent))
-    return results[0] if single else results
+    return results[0] if isinstance(wrt, View) else results
+
+
+def _views(name: str, y: Any, wrt: Any) -> list[View]:
+    views = list(wrt) if isinstance(wrt, (list, tuple)) else [wrt]
+    for view in (y, *views):
+        if not isinstance(view, View):
+            raise DeclarationTypeError(f"{name} is of views with respect to views, got {view!r}")
+    return views
 
 
 def _of_type(value: Operand, node: Node, what: str) -> Node:

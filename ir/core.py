@@ -297,7 +297,9 @@ def same_type(name: str, types: tuple[TensorType, ...], accepts: str = ANY) -> N
         raise DeclarationValueError(f"{name} wants operands of one type, got {' and '.join(map(str, types))}")
     if types[0].dtype.kind not in accepts:
         kinds = " or ".join(text for letter, text in _KINDS.items() if letter in accepts)
-        raise DeclarationTypeError(f"{name} wants {kinds} elements, got {types[0]}", hint="cast it: x.astype('float64')")
+        raise DeclarationTypeError(
+            f"{name} wants {kinds} elements, got {types[0]}", hint="cast it: x.astype('float64')"
+        )
 
 
 _KINDS = {"f": "float", "i": "integer", "u": "unsigned", "b": "bool"}

@@ -83,6 +83,11 @@ class Dim:
     def __rfloordiv__(self, other: Any) -> Any:
         return floor_divide(other, self) if is_extent(other) else NotImplemented
 
+    def __truediv__(self, other: Any) -> Any:
+        if not isinstance(other, (int, float, Dim)):
+            return NotImplemented
+        self._refuse("the quotient /")
+
     def __mod__(self, other: Any) -> Any:
         return self - floor_divide(self, other) * other if is_extent(other) else NotImplemented
 
@@ -236,9 +241,29 @@ def bind(extent: Extent, sizes: Mapping[str, int]) -> int:
     return extent.bind(sizes) if isinstance(extent, Dim) else extent
 
 
+def is_exact(extent: Extent, sizes: Mapping[str, int]) -> bool:
+    """Whether every quotient in an extent leaves no remainder for the given sizes of the dim names."""
+    return all(
+        isinstance(atom, str)
+        or (is_exact(atom.left, sizes) and is_exact(atom.right, sizes)
+            and (atom.op != "//" or bind(atom.left, sizes) % bind(atom.right, sizes) == 0))
+        for monomial, _ in _terms(extent) for atom in monomial
+    )  # fmt: skip
+
+
 def extent_names(extents: Iterable[Extent]) -> frozenset[str]:
     """All dim names in some extents."""
     return frozenset().union(*(extent.names for extent in extents if isinstance(extent, Dim)))
+
+
+def linear_form(extent: Extent) -> tuple[str, int, int] | None:
+    """``(name, factor, offset)`` where the extent is ``factor * name + offset``: what the size of an array settles."""
+    terms = dict(extent.terms) if isinstance(extent, Dim) else {}
+    offset = terms.pop((), 0)
+    if len(terms) != 1:
+        return None
+    ((monomial, factor),) = terms.items()
+    return (monomial[0], factor, offset) if len(monomial) == 1 and isinstance(monomial[0], str) else None
 
 
 # NumPy's functions of extents, so that `np.minimum(x.shape[0], 5)` and `np.int64(2) * x.shape[0]` are extents too.

@@ -104,17 +104,9 @@ class Graph:
             origins=origins,
         )
 
-    def consumers(self) -> dict[Node, list[Node]]:
-        """For every node the steps that read it, in order, once per operand position."""
-        readers: dict[Node, list[Node]] = {node: [] for node in (*self.leaves, *self.steps)}
-        for step in self.steps:
-            for operand in step.operands:
-                readers[operand].append(step)
-        return readers
-
     def to_networkx(self) -> networkx.DiGraph:
         """The graph as a `networkx.DiGraph` of `Node` objects, edges from operand to reader, names as attributes."""
-        import networkx  # noqa: PLC0415  # 0.1 s, imported when asked for
+        import networkx  # 0.1 s, imported when asked for
 
         result = networkx.DiGraph(name=self.name)
         names = naming(self)
@@ -154,8 +146,8 @@ def substitute(roots: Iterable[Node], replacement: Mapping[Node, Node]) -> list[
 def naming(graph: Graph) -> dict[Node, str]:
     """A unique name for every node: the user's, or ``<view>_<k>`` after the view whose expression it is part of.
 
-    An inner node belongs to the named node that reads it first; one that belongs to none is named after its op. Numbers,
-    which print where they are read, are counted last.
+    An inner node belongs to the named node that reads it first; one that belongs to none is named after its op.
+    Numbers, which print where they are read, are counted last.
     """
     owner: dict[Node, str] = {}
     for node in reversed(graph.steps):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.core import Guard, Node
-from graphc.ir.dims import Dim, Extent, bind, extent_names
+from graphc.ir.dims import Dim, Extent, bind, extent_names, linear_form
 from graphc.ir.errors import FeedTypeError, FeedValueError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.ops.checks import show
@@ -59,13 +59,9 @@ def bind_dims(
 
 def _solve(extent: Extent, size: int) -> tuple[str, int] | None:
     """The dim name that ``extent == size`` settles: one name, linearly, with a size that is a natural number."""
-    if not isinstance(extent, Dim) or len(extent.names) != 1:
+    if (form := linear_form(extent)) is None:
         return None
-    (name,) = extent.names
-    offset = dict(extent.terms).get((), 0)
-    factor = dict(extent.terms).get((name,))
-    if factor is None or extent != factor * Dim((((name,), 1),)) + offset:
-        return None
+    name, factor, offset = form
     value, rest = divmod(size - offset, factor)
     return (name, value) if rest == 0 and value >= 0 else None
 

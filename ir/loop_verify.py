@@ -187,7 +187,7 @@ def _statement(statement: Statement, scope: _Scope, written: set[Buffer]) -> Ite
         case Loop(variable, extent, kind):
             if kind not in KINDS:
                 yield f"has a loop of kind {kind}; there are {', '.join(KINDS)}"
-            if variable in scope.names or variable in scope.program.dims:
+            if variable in scope.names:  # dims have names of their own: in text, a variable called like one is quoted
                 yield f"shadows {variable} by an axis"
             yield from _extents((extent,), scope)
 

@@ -50,6 +50,15 @@ class Buffer:
             buffer = buffer.base
         return buffer
 
+    @property
+    def start(self) -> Extent:
+        """Where it begins in its root, in elements."""
+        start, buffer = self.offset, self
+        while buffer.base is not None:
+            buffer = buffer.base
+            start = start + buffer.offset
+        return start
+
 
 @dataclass(frozen=True, slots=True)
 class Affine:
@@ -258,6 +267,11 @@ class Call:
         return dict(self.flags)[flag]
 
     @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """What it touches, as a kernel's: the operands."""
+        return self.operands
+
+    @property
     def writes(self) -> tuple[Buffer, ...]:
         """The buffers stored to."""
         return () if self.routine == "check_index" else self.operands[-1:]
@@ -311,7 +325,7 @@ class Program:
             (*self.inputs, *self.params, *(buffer for buffer, _ in self.constants))
         )
         for step in self.steps:
-            for buffer in (step.buffers if isinstance(step, Kernel) else step.operands):
+            for buffer in step.buffers:
                 chain = [buffer]
                 while (base := chain[-1].base) is not None:
                     chain.append(base)

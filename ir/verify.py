@@ -108,9 +108,9 @@ def _roots(graph: Graph) -> Problems:
 
 def _updates(graph: Graph) -> Problems:
     """Updates go to parameters of the graph, once each, and keep their types."""
-    seen: set[Node] = set()
+    params, seen = set(graph.params), set[Node]()
     for param, value in graph.updates:
-        if param not in graph.params:
+        if param not in params:
             yield param, "an update goes to what is no parameter of the graph"
         if value.type != param.type:
             yield value, f"the next value of a parameter {param.type} is {value.type}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from graphc.ir.dims import Extent
+from graphc.ir.dims import Extent, extent_names
 from graphc.ir.loops import (
     Accumulate,
     Accumulator,
@@ -182,6 +182,7 @@ class _Assembly:
     producers: dict[Buffer, Row]
     crossing: frozenset[Buffer]
     taken: set[str]
+    dims: frozenset[str] = frozenset()  # of the extents
     axes: list[str] = field(default_factory=list)
     before: list[Statement] = field(default_factory=list)
     outer: list[Statement] = field(default_factory=list)
@@ -196,14 +197,16 @@ class _Assembly:
     known: list[dict[object, Value]] = field(default_factory=list)  # per level: equal statements, once
 
     def choose_axes(self, blocks: Sequence[Block], post: Sequence[Stage]) -> None:
-        """Names for the loops that no value has."""
+        """Names for the loops that no value and no dim has."""
         stages = [*(row.stage for block in blocks for row in block.rows), *post]
-        taken = {getattr(statement, "name", "") for stage in stages for statement in stage.body}
+        self.dims = extent_names(extent for stage in stages for extent in stage.extents.values())
+        taken = set(self.dims)
+        taken |= {getattr(statement, "name", "") for stage in stages for statement in stage.body}
         taken |= {load.buffer.name for stage in stages for load in stage.loads}
         taken |= {stage.buffer.name for stage in stages}
         depth = self.rank + max((len(block.extents) for block in blocks), default=0)
         letters = [name for name in AXIS_NAMES if name not in taken]
-        letters += [f"axis{k}" for k in range(depth)]
+        letters += [name for k in range(depth + len(taken)) if (name := f"axis{k}") not in taken]
         self.axes = letters[:depth]
         self.levels = {name: 1 if k < self.rank else 2 + k - self.rank for k, name in enumerate(self.axes)}
         self.known = [{}, {}]
@@ -421,8 +424,10 @@ class _Assembly:
             placed = substitute_statement(statement, as_indices(names), names)
             name: str = statement.name  # type: ignore[union-attr]  # straight-line statements have names
             # (an array's element stands in memory: the scalar that held it was the last iteration's)
-            at_hand = isinstance(placed, Load) and placed.buffer in self.values and not placed.buffer.shape
-            names[name] = self.values[placed.buffer] if at_hand else self.add(placed, self.after)  # type: ignore[union-attr]
+            if isinstance(placed, Load) and placed.buffer in self.values and not placed.buffer.shape:
+                names[name] = self.values[placed.buffer]
+            else:
+                names[name] = self.add(placed, self.after)
         value = names.get(stage.value, stage.value) if isinstance(stage.value, str) else stage.value
         self.values[stage.buffer] = value
         if stage.buffer in self.needed:
@@ -436,7 +441,8 @@ class _Assembly:
 
     def free_axes(self, count: int) -> list[str]:
         """Names for loops that stand beside the group's own."""
-        return [self.new_name(f"c{k}" if count > 1 else "c", 0) for k in range(count)]
+        names = [free_name(f"c{k}" if count > 1 else "c", self.dims) for k in range(count)]
+        return [self.new_name(name, 0) for name in names]
 
 
 def fill(buffer: Buffer, axes: Sequence[str], initial: Const) -> tuple[Statement, ...]:

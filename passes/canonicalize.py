@@ -19,6 +19,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.ops import (
     absolute,
     add,
+    anchor,
     broadcast_to,
     cast,
     constant,
@@ -64,7 +65,7 @@ def is_constant(node: Node, number: float) -> bool:
 
 def fold_constants(node: Node) -> Node | None:
     """An op of constants alone is a constant."""
-    if not node.operands or any(operand.op is not constant for operand in node.operands) or node.op.name == "anchor":
+    if not node.operands or any(operand.op is not constant for operand in node.operands) or node.op is anchor:
         return None
     pointwise = node.op.is_elementwise or node.op is cast
     if pointwise and all(scalar_value(operand) is not None for operand in node.operands):

@@ -213,7 +213,7 @@ class Differentiate:
         adjoint = reverse_walk((output,), (seed,), graph.wrt)
         gradients = tuple(adjoint.of(node) or full(0, node.type) for node in graph.wrt)
         names = _adjoint_names(graph, adjoint)
-        if not self.seeded:
+        if not self.seeded or (seed not in graph.steps and _is_step(seed, toposort(gradients), gradients)):
             names.setdefault(seed, _free_name(f"d_{graph.names.get(output, 'output')}", set(names.values())))
         return replace(
             graph,
@@ -241,7 +241,7 @@ def unreached(graph: Graph) -> tuple[str, ...]:
 
 
 def _adjoint_names(graph: Graph, adjoint: Adjoint) -> dict[Node, str]:
-    """The names of a joint graph: the cotangent of ``h`` is ``d_h``; that of several is called after a wrt, else the last.
+    """The names of a joint graph: the cotangent of ``h`` is ``d_h``; one of several is named after a wrt, or the last.
 
     What users named comes first, then the steps in between, by the names that they print with: from here on a step
     keeps its name, so that ``d_h_2`` stays the cotangent of ``h_2``.
@@ -265,6 +265,15 @@ def _adjoint_origins(graph: Graph, adjoint: Adjoint) -> Mapping[Node, tuple[str,
     for node, parts in adjoint.made.items():
         origins.attribute([part.value for part in parts], graph.origins.get(node, ()))
     return origins.places
+
+
+def _is_step(number: Node, order: Sequence[Node], roots: Sequence[Node]) -> bool:
+    """Whether a number prints as a step: it is returned, or read where nothing else settles its dtype."""
+    return number in roots or any(
+        number in step.operands
+        and not (step.op.is_elementwise and any(scalar_value(operand) is None for operand in step.operands))
+        for step in order
+    )
 
 
 def _free_name(name: str, taken: set[str]) -> str:

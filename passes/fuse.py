@@ -208,8 +208,15 @@ def _leading(row: Row) -> tuple[Extent, ...]:
 
 def _scalar_epilogue(group: Group, stage: Stage) -> bool:
     """Whether a scalar stage can follow the loops: it reads what they leave behind."""
+    if _is_full(group, stage):
+        return False
     inside = {other.buffer for other in group.stages}
     return stage.buffer.space != "param" and any(load.buffer in inside for load in stage.loads)
+
+
+def _is_full(group: Group, stage: Stage) -> bool:
+    """Whether a kernel of both would be too long to compile quickly."""
+    return group.statements + len(stage.body) > STATEMENT_LIMIT
 
 
 def why_not_fuse(group: Group, row: Row, rank: int) -> str | None:
@@ -221,14 +228,14 @@ def why_not_fuse(group: Group, row: Row, rank: int) -> str | None:
     read_after = {load.buffer.root for other in group.post for load in other.loads}
     if stage.buffer.space == "param" and stage.buffer in read_after:
         return f"{stage.buffer.name} is read after the group's loops"
+    if _is_full(group, stage):
+        return f"together more than {STATEMENT_LIMIT} statements"
     if rank == 0:
         return None if group.rank == 0 and not row.order else "one of them has no loops"
     mine = tuple(size for _, size in row.order[:rank])
     theirs = tuple(size for _, size in group.rows[0].order[:rank])
     if mine != theirs:
         return f"outer extents differ: {_text(mine)} and {_text(theirs)}"
-    if group.statements + len(stage.body) > STATEMENT_LIMIT:
-        return f"together more than {STATEMENT_LIMIT} statements"
     for other in group.rows:
         reason = _why_not_read(other, row, rank) or _why_not_write(other, row, rank)
         if reason:

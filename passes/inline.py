@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.ir import ops
 from graphc.ir.loops import Affine, Buffer, Const, IndexValue, Let, Load, Statement, Value
-from graphc.passes.stages import Stage, as_indices, substitute_statement, uses
+from graphc.passes.stages import Stage, as_indices, free_name, substitute_statement, uses
 
 BOOL = np.dtype("bool")
 
@@ -53,7 +53,8 @@ class Inliner:
         for stage in self.stages:
             reason = reasons[stage.buffer]
             weight = len(stage.body)
-            weight += sum(size[load.buffer] for load in stage.loads if load.buffer in self.inlined)
+            reads = {(load.buffer, load.index, load.mask) for load in stage.loads}  # equal ones are put in once
+            weight += sum(size[buffer] for buffer, *_ in reads if buffer in self.inlined)
             size[stage.buffer] = weight
             if reason is None and weight > STATEMENT_LIMIT // 2 and cost(stage):
                 reason = f"{weight} statements with what it reads, more than half of the limit of {STATEMENT_LIMIT}"
@@ -190,10 +191,7 @@ def _append(body: list[Statement], taken: set[str], seen: dict[tuple[object, ...
     key = _key(new)
     if key in seen:
         return seen[key]
-    name, k = new.name, 0
-    while name in taken:
-        k += 1
-        name = f"{new.name}_{k}"
+    name = free_name(new.name, taken)
     taken.add(name)
     body.append(replace(new, name=name))
     seen[key] = name

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphc.ir import ops
-from graphc.ir.core import INPUT, PARAM, Node, constant, extent, scalar_value
+from graphc.ir.core import INPUT, PARAM, Node, constant, extent, rebuild, scalar_value
 from graphc.ir.dims import Dim, Extent, product
 from graphc.ir.graph import Graph, naming
 from graphc.ir.loops import (
@@ -37,7 +37,7 @@ from graphc.ir.loops import (
     axis,
 )
 from graphc.ir.types import Shape
-from graphc.passes.stages import Axes, Stage, accumulator_name, free_name, identity, stage_kernel
+from graphc.passes.stages import Axes, Stage, free_name, identity, stage_kernel
 
 INT = np.dtype("int64")
 BOOL = np.dtype("bool")
@@ -67,7 +67,7 @@ def expand_composites(graph: Graph) -> Graph:
 
 
 def _expanded(step: Node, operands: tuple[Node, ...]) -> Node:
-    node = step.op(*operands, **dict(step.attrs))
+    node = rebuild(step, operands)
     return node.op.expand(node) if node.op.expand else node
 
 
@@ -223,9 +223,9 @@ def live_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
 Lowering: TypeAlias = "Callable[[_Lowering, Node], None]"
 
 
-def axes_of(node: Node, prefix: str = "a") -> Axes:
+def axes_of(node: Node) -> Axes:
     """One axis per dimension: a0, a1, ..."""
-    return tuple((f"{prefix}{k}", size) for k, size in enumerate(node.shape))
+    return tuple((f"a{k}", size) for k, size in enumerate(node.shape))
 
 
 def literal(node: Node) -> Const | None:
@@ -255,7 +255,7 @@ def pointwise(lowering: _Lowering, node: Node) -> None:
     lowering.stage(node, axes, body, name)
 
 
-def forward(lowering: _Lowering, node: Node) -> None:
+def lower_identity(lowering: _Lowering, node: Node) -> None:
     """An identity (anchor, stop_gradient): nothing to compute."""
     relayout(lowering, node, identity(axes_of(node)))
 
@@ -388,20 +388,10 @@ def lower_concatenate(lowering: _Lowering, node: Node) -> None:
     offset: Extent = 0
     for piece in node.operands:
         buffer = lowering.buffers.get(piece)
-        if buffer is None or buffer.root != whole.root or absolute_offset(buffer) != absolute_offset(whole) + offset:
+        if buffer is None or buffer.root != whole.root or buffer.start != whole.start + offset:
             lowering.copy(piece, lowering.part(whole, piece.shape, offset))
         offset = offset + piece.type.size
     lowering.buffers[node] = whole
-
-
-def absolute_offset(buffer: Buffer) -> Extent:
-    """Where a buffer starts in its root, in elements."""
-    offset: Extent = 0
-    at: Buffer | None = buffer
-    while at is not None:
-        offset = offset + at.offset
-        at = at.base
-    return offset
 
 
 def masked_concatenate(lowering: _Lowering, node: Node) -> None:
@@ -522,7 +512,7 @@ def reduction(combine: str, initial: Callable[[np.dtype], Any]) -> Lowering:
         operand = node.operands[0]
         reduced = node["axes"]
         if not reduced:
-            forward(lowering, node)
+            lower_identity(lowering, node)
             return
         kept = iter(f"a{k}" for k in range(len(node.shape)))
         names = [f"r{k}" if k in reduced else next(kept) for k in range(len(operand.shape))]
@@ -576,8 +566,8 @@ def lower_matmul(lowering: _Lowering, node: Node) -> None:
 LOWERINGS: dict[str, Lowering] = {
     "constant": lower_constant,
     "extent": lower_constant,
-    "anchor": forward,
-    "stop_gradient": forward,
+    "anchor": lower_identity,
+    "stop_gradient": lower_identity,
     "broadcast_to": lower_broadcast,
     "transpose": lower_transpose,
     "reshape": lower_reshape,
@@ -596,5 +586,3 @@ LOWERINGS: dict[str, Lowering] = {
     "all": reduction("logical_and", lambda dtype: True),
     "matmul": lower_matmul,
 }
-
-__all__ = ["Lower", "accumulator_name", "expand_composites"]

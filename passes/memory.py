@@ -1,15 +1,18 @@
 """Memory: where the arena and scratch buffers live, from their liveness.
 
 Buffers that are never live at once share a slot; a slot is as large as its largest buffer, the arena as large as its
-slots. Only sizes in the same dims share, so that one of them is known to be the larger. Extents may be symbolic: the plan is made for a nominal size and holds for every one.
+slots. Only sizes in the same dims share, so that one of them is known to be the larger. Extents may be symbolic: the
+plan is made for a nominal size and holds for every one.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 from graphc.ir.dims import Dim, Extent, dim_max, extent_names
-from graphc.ir.loops import Arena, Buffer, Kernel, Program, Step
+from graphc.ir.loops import Arena, Buffer, Program
 
 NOMINAL = 1024
 ALIGNMENT = 64
@@ -29,7 +32,6 @@ class PlanMemory:
 @dataclass
 class _Slot:
     size: Extent
-    last_use: int
     buffers: list[Buffer]
 
 
@@ -37,39 +39,39 @@ def plan(program: Program) -> Arena:
     """Assign every arena and row buffer a slot, largest first among those born together."""
     lives = lifetimes(program)
     slots: list[_Slot] = []
+    busy: list[tuple[int, int]] = []  # a heap: last use and number of the slots that are taken
+    free: dict[frozenset[str], list[tuple[int, int]]] = {}  # by the dims in it: nominal size and number, sorted
     for buffer, (birth, death) in sorted(lives.items(), key=lambda item: (item[1][0], -nominal(item[0].nbytes))):
-        names = extent_names([buffer.nbytes])
-        free = [slot for slot in slots if slot.last_use < birth and extent_names([slot.size]) == names]
-        slot = min(free, key=lambda slot: _growth(slot, buffer), default=None)
-        if slot is None:
-            slots.append(_Slot(buffer.nbytes, death, [buffer]))
-            continue
-        slot.size = dim_max(slot.size, buffer.nbytes)
-        slot.last_use = death
-        slot.buffers.append(buffer)
+        while busy and busy[0][0] < birth:
+            _, number = heappop(busy)
+            size = slots[number].size
+            insort(free.setdefault(extent_names([size]), []), (nominal(size), number))
+        if fitting := free.get(extent_names([buffer.nbytes])):
+            _, number = fitting.pop(_best(fitting, nominal(buffer.nbytes)))
+            slots[number].size = dim_max(slots[number].size, buffer.nbytes)
+            slots[number].buffers.append(buffer)
+        else:
+            number = len(slots)
+            slots.append(_Slot(buffer.nbytes, [buffer]))
+        heappush(busy, (death, number))
     offsets: dict[Buffer, Extent] = {}
-    size: Extent = 0
+    end: Extent = 0
     for slot in slots:
-        offsets |= dict.fromkeys(slot.buffers, size)
-        size = size + aligned(slot.size)
+        offsets |= dict.fromkeys(slot.buffers, end)
+        end = end + aligned(slot.size)
     placed = tuple((buffer, offsets[buffer]) for buffer in lives)
-    return Arena(placed, size, _lower_bound(program, lives))
+    return Arena(placed, end, _lower_bound(program, lives))
 
 
 def lifetimes(program: Program) -> dict[Buffer, tuple[int, int]]:
     """For every arena and row buffer the first and last step that touches it (through aliases too)."""
     lives: dict[Buffer, tuple[int, int]] = {}
     for position, step in enumerate(program.steps):
-        for buffer in touched(step):
+        for buffer in step.buffers:
             root = buffer.root
             if root.space in ("arena", "row"):
                 lives[root] = (lives.get(root, (position, position))[0], position)
     return lives
-
-
-def touched(step: Step) -> tuple[Buffer, ...]:
-    """The buffers that a step reads or writes."""
-    return step.buffers if isinstance(step, Kernel) else step.operands
 
 
 def aligned(nbytes: Extent) -> Extent:
@@ -84,10 +86,10 @@ def nominal(extent: Extent) -> int:
     return extent.bind(dict.fromkeys(extent_names([extent]), NOMINAL)) if isinstance(extent, Dim) else extent
 
 
-def _growth(slot: _Slot, buffer: Buffer) -> tuple[int, int]:
-    """How well a buffer fits a free slot: least growth first, then least waste."""
-    difference = nominal(buffer.nbytes) - nominal(slot.size)
-    return (max(difference, 0), max(-difference, 0))
+def _best(free: list[tuple[int, int]], size: int) -> int:
+    """Where in a sorted list of free slots the first of the smallest that are large enough is, else of the largest."""
+    at = bisect_left(free, (size, 0))
+    return at if at < len(free) else bisect_left(free, (free[-1][0], 0))
 
 
 def _lower_bound(program: Program, lives: dict[Buffer, tuple[int, int]]) -> Extent:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from graphc.ir.core import INPUT, Node, leaf, rebuild
-from graphc.ir.dims import Extent, bind, extent_names
+from graphc.ir.dims import Extent, extent_names, linear_form
 from graphc.ir.graph import Graph, naming, toposort
 from graphc.ir.ops import (
     all_,
@@ -29,10 +29,8 @@ from graphc.ir.ops import (
     softmax,
     sum_,
 )
+from graphc.passes.memory import nominal
 from graphc.passes.pack import Block, pack
-
-# What a symbolic dim counts for in the sizes of values.
-NOMINAL_SIZE = 1024
 
 # Never computed twice.
 EXPENSIVE = frozenset({
@@ -93,7 +91,8 @@ def split(joint: Graph, n_outputs: int) -> tuple[Graph, Graph]:
     outputs, gradients = joint.outputs[:n_outputs], joint.outputs[n_outputs:]
     primal = set(toposort(outputs))
     below = toposort(gradients)
-    cotangents = [node for node in joint.inputs if node in set(below) and node not in primal]
+    late = set(below) - primal
+    cotangents = [node for node in joint.inputs if node in late]
     saved = _minimum_cut(below, gradients, cotangents)
     names = naming(joint)
     labels = {node: names[node] for node in saved}
@@ -131,14 +130,20 @@ def _backward(joint: Graph, gradients: tuple[Node, ...], labels: dict[Node, str]
 
 
 def _binders(used: Iterable[Node], known: list[Node], candidates: list[Node]) -> list[Node]:
-    """Further inputs, whose shapes alone are needed: they bind dims that no other input of backward does."""
+    """Further inputs, whose shapes alone are needed: they settle dims that no other input of backward does."""
     found: list[Node] = []
-    needed = extent_names(extent for node in used for extent in _extents(node))
+    missing = set(extent_names(extent for node in used for extent in _extents(node)))
+    missing -= {name for node in known for name in _settled(node)}
     for node in candidates:
-        missing = needed - extent_names(extent for other in (*known, *found) for extent in other.shape)
-        if missing & extent_names(node.shape):
+        if missing & _settled(node):
+            missing -= _settled(node)
             found.append(node)
     return found
+
+
+def _settled(leaf: Node) -> set[str]:
+    """The dims that the shape of an array settles: the extent N * M settles neither."""
+    return {form[0] for extent in leaf.shape if (form := linear_form(extent)) is not None}
 
 
 def _extents(node: Node) -> Iterable[Extent]:
@@ -217,5 +222,4 @@ def _cut(between: list[Node], read: set[Node]) -> list[Node]:
 
 
 def _nominal_bytes(node: Node) -> int:
-    sizes = dict.fromkeys(extent_names(node.shape), NOMINAL_SIZE)
-    return max(bind(node.type.size, sizes), 1) * node.dtype.itemsize
+    return max(nominal(node.type.size), 1) * node.dtype.itemsize

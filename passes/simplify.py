@@ -77,9 +77,9 @@ def implies(condition: Node, other: Node) -> bool:
 def sum_of_spread(node: Node) -> Node | None:
     """The sum of a value along axes that it was spread over is the value times their extents."""
     x, axes = node.operands[0], node["axes"]
-    number = scalar_value(x)
-    if number is not None and np.isfinite(number):
-        return full(number, node.type) * full(product(x.shape[axis] for axis in axes), node.type)
+    number, count = scalar_value(x), product(x.shape[axis] for axis in axes)
+    if number is not None and np.isfinite(number) and _holds(node.dtype, count):
+        return full(number, node.type) * full(count, node.type)
     if x.op is not broadcast_to:
         return None
     source = x.operands[0]
@@ -87,14 +87,21 @@ def sum_of_spread(node: Node) -> Node | None:
     aligned: Shape = (*(1,) * added, *source.shape)
     # A symbolic extent may be 0, and 0 times inf is not the sum of nothing.
     spread = [axis for axis in axes if aligned[axis] == 1 and is_static((x.shape[axis],)) and x.shape[axis] != 0]
-    if not spread:
+    count = product(x.shape[axis] for axis in spread)
+    if not spread or not _holds(node.dtype, count):
         return None
-    count: Extent = product(x.shape[axis] for axis in spread)
     left = tuple(1 if axis in spread else extent for axis, extent in enumerate(x.shape))
     once = broadcast_to(reshape(source, shape=aligned), shape=left)
     rest = tuple(axis for axis in axes if axis not in spread)
     total = sum_(once, axes=rest) if rest else once
     return reshape(total, shape=node.shape) * full(count, node.type)
+
+
+def _holds(dtype: np.dtype, count: Extent) -> bool:
+    """Whether a count is surely a number of a dtype: 300 elements are none of int8, whose sums wrap around."""
+    if dtype.kind == "f":
+        return True
+    return count <= np.iinfo(dtype).max if isinstance(count, int) else dtype.itemsize == 8
 
 
 def sum_of_one(node: Node) -> Node | None:

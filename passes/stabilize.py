@@ -14,6 +14,7 @@ from graphc.ir.core import Node, Op, add, multiply, negative, rebuild, subtract
 from graphc.ir.graph import Graph
 from graphc.ir.ops import (
     broadcast_to,
+    constant,
     exp,
     expm1,
     gather,
@@ -254,7 +255,7 @@ def negates(x: Node, y: Node) -> bool:
     if x.op is not multiply or y.op is not multiply or x.operands[0] is not y.operands[0]:
         return False
     a, b = x.operands[1], y.operands[1]
-    return a.op is b.op and a.op.name == "constant" and bool((a["value"].array == -b["value"].array).all())
+    return a.op is constant and b.op is constant and bool((a["value"].array == -b["value"].array).all())
 
 
 STABLE: Rules = merge(

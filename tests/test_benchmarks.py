@@ -1,6 +1,7 @@
 """The workloads of the benchmarks compute what hand-written NumPy does, and the command shows what fails. No timing."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.harness import Measured, Result, compare
+from benchmarks.process import Worker, WorkerError
 from benchmarks.report import block, markdown, seconds
 from benchmarks.startup import LIMITS, Startup, exceeded
 from benchmarks.workload import REFERENCE, Workload, gradients, training
@@ -113,9 +115,14 @@ def test_start_up_limits_are_over_their_base() -> None:
     assert exceeded(LIMITS[1], lines) is None
 
 
-def command(*arguments: str) -> str:
+def command(*arguments: str, path: Path = ROOT) -> str:
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
 
 
@@ -123,12 +130,26 @@ def test_the_command_lists_every_workload() -> None:
     assert [line.split()[0] for line in command("--list").splitlines()] == [*WORKLOADS, "startup"]
 
 
-def test_the_command_times_what_is_installed_and_shows_what_is_not(tmp_path: Path) -> None:
+def test_the_command_shows_what_fails_and_times_the_rest(tmp_path: Path) -> None:
+    for package, text in {"pytensor": "raise RuntimeError('broken')", "jax": "import os; os._exit(3)"}.items():
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(text)
     path = tmp_path / "results.json"
-    text = command("tiny_step", "--quick", "--only", "numpy,pytensor,nonsense", "--json", str(path))
+    only = "numpy,jax,pytensor,nonsense"
+    text = command("tiny_step", "--quick", "--only", only, "--json", str(path), path=tmp_path)
     (workload,) = json.loads(path.read_text())["workloads"]
     found = {each["implementation"]: each for each in workload["implementations"]}
+    assert found.keys() == {"numpy", "jax", "pytensor"}
     assert found["numpy"]["step"] > 0
     assert found["numpy"]["error"] < 1e-3
-    assert found.keys() == {"numpy", "pytensor"}
-    assert "numpy" in text
+    assert found["jax"]["failure"] == "ended with status 3"
+    assert found["pytensor"]["failure"] == "RuntimeError: broken"
+    assert "failed: RuntimeError: broken" in text
+    assert workload["best_peer"] == "numpy"
+
+
+def test_a_worker_that_does_not_answer_is_ended(tmp_path: Path) -> None:
+    worker = Worker("tiny_step", "numpy", quick=True, threads=1, cache=tmp_path)
+    with pytest.raises(WorkerError, match="no answer within 0 s"):
+        worker.ask("build", 0.0, results=str(tmp_path / "results.npz"))
+    worker.close()

@@ -51,6 +51,7 @@ from graphc.ir.ops import (
     where,
     wrap_index,
 )  # fmt: skip
+from graphc.ir.text import print_graph
 from graphc.ir.types import TensorType
 from graphc.passes.differentiate import Differentiate, pullback, unreached
 from graphc.passes.forward import pushforward
@@ -363,6 +364,16 @@ def test_the_pass_appends_gradients_with_names_and_places() -> None:
     np.testing.assert_array_equal(zeros, np.zeros(4))
     moved = {**FEEDS, "w": FEEDS["w"] + 1e-6 * np.eye(3, 2), "spare": np.ones(4)}
     np.testing.assert_allclose((interpret(joint, moved)[0] - loss) / 1e-6, found[0, 0] + found[1, 1], rtol=1e-5)
+
+
+def test_the_cotangent_of_the_output_is_named_where_it_is_a_step() -> None:
+    x = leaf(INPUT, TensorType(F64))
+    y = x - sin(x)
+    joint = Differentiate().run(Graph("g", (x,), (), (y,), wrt=(x,), names={x: "x", y: "y"}))
+    assert "%d_y = constant(value=f64(1.0), shape=[])" in print_graph(joint)
+    logarithm = log(x)
+    joint = Differentiate().run(Graph("g", (x,), (), (logarithm,), wrt=(x,), names={x: "x", logarithm: "y"}))
+    assert "%d_x = divide(1.0, %x)" in print_graph(joint)
 
 
 def test_unreached_names_what_the_output_does_not_depend_on() -> None:

@@ -292,7 +292,6 @@ def test_errors_say_where_and_what(old, new, message):
         ("d = subtract", "u = subtract", "in kernel p defines u twice"),
         ("divide(v, s)", "divide(d, s)", "in kernel p uses d before it is defined"),
         ("for j in 4 reduce", "for i in 4 reduce", "in kernel p shadows i by an axis"),
-        ("for j in 4 reduce", "for N in 4 reduce", "in kernel p shadows N by an axis"),
         ("m max= u", "u max= u", "in kernel p accumulates into u, which is no accumulator"),
         ("dims(N)", "dims(N, M)", None),
         # indices

@@ -13,10 +13,10 @@ from op_samples import SAMPLES, N, draw, samples, tensor
 
 from graphc.ir import ops
 from graphc.ir.core import INPUT, PARAM, Literal, Node, constant, full, leaf
-from graphc.ir.dims import Dim
+from graphc.ir.dims import Dim, dim
 from graphc.ir.graph import Graph, toposort
 from graphc.ir.loop_verify import verify_program
-from graphc.ir.loops import Kernel, Let, walk
+from graphc.ir.loops import Kernel, Let, Loop, walk
 from graphc.passes.canonicalize import Canonicalize
 from graphc.passes.differentiate import Differentiate
 from graphc.passes.fuse import Fuse
@@ -423,6 +423,41 @@ def test_a_long_chain_is_cut_into_kernels_in_near_linear_time():
         assert all(statements(kernel) <= STATEMENT_LIMIT for kernel in kernels(program))
     assert seconds[3000] < 5
     assert seconds[3000] < 10 * seconds[750] + 0.5
+
+
+@pytest.mark.parametrize("width", [(), (4,)])
+def test_scalars_are_cut_into_kernels_too(width):
+    x = x_of(width)
+    y = ops.sum_(x, axes=(0,)) if width else x
+    for _ in range(400):
+        y = ops.sin(y)
+    program = Fuse().run(Lower().run(case_of("scalars", [y]).graph))
+    assert all(statements(kernel) <= STATEMENT_LIMIT for kernel in kernels(program))
+
+
+def test_dims_named_like_axes_are_dims():
+    for names in (("i", "j"), ("a0", "r1"), ("c", "c0")):
+        x = x_of(tuple(map(dim, names)))
+        lowered = Lower().run(Graph("axes", (x,), (), (ops.sum_(ops.exp(x), axes=(0,)), ops.exp(x))))
+        verify_program(lowered)
+        fused = Fuse().run(lowered)
+        verify_program(fused)
+        axes = {each.axis for kernel in kernels(fused) for each in walk(kernel.body) if isinstance(each, Loop)}
+        assert not axes & set(names)
+
+
+def test_memory_is_planned_in_near_linear_time():
+    x = x_of((8, 8))
+    products = [x]
+    for _ in range(2000):
+        products.append(ops.matmul(products[-1], x))
+    y = products[-1]
+    for product in reversed(products):  # each lives until it is read again
+        y = ops.matmul(y, product)
+    program = Lower().run(case_of("products", [y]).graph)
+    start = time.perf_counter()
+    assert PlanMemory().run(program).arena is not None
+    assert time.perf_counter() - start < 1
 
 
 def test_a_deep_chain_needs_no_recursion():

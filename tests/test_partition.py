@@ -12,7 +12,21 @@ from graphc.ir.core import INPUT, PARAM, Node, full, leaf
 from graphc.ir.dims import dim
 from graphc.ir.graph import Graph, naming, toposort
 from graphc.ir.interpret import interpret
-from graphc.ir.ops import broadcast_to, cast, exp, greater, log_softmax, matmul, relu, sin, square, sum_, tanh, where
+from graphc.ir.ops import (
+    broadcast_to,
+    cast,
+    exp,
+    greater,
+    log_softmax,
+    matmul,
+    relu,
+    reshape,
+    sin,
+    square,
+    sum_,
+    tanh,
+    where,
+)
 from graphc.ir.types import TensorType
 from graphc.ir.verify import verify
 from graphc.passes.differentiate import Differentiate
@@ -135,6 +149,17 @@ def test_backward_binds_dims_that_only_shapes_know() -> None:
     _, backward = split(joint, 1)
     assert [backward.names[node] for node in backward.inputs] == ["x", "d_y"]
     np.testing.assert_array_equal(run_split(joint, 1, sample(joint))[0 + 1].shape, (5, 3))
+
+
+def test_backward_binds_dims_that_a_saved_product_of_them_does_not() -> None:
+    x, b = variable("N", "M", 4), variable(op=PARAM)
+    size = dim("N") * dim("M")
+    flat = reshape(sum_(x, axes=(2,)), shape=(size,))
+    y = sum_(sin(broadcast_to(b, shape=(size,)) * flat), axes=(0,))
+    joint = joint_of(Graph("g", (x,), (b,), (y,), wrt=(b,), names={x: "x", b: "b", y: "y", flat: "flat"}))
+    _, backward = split(joint, 1)
+    assert [backward.names[node] for node in backward.inputs] == ["x", "flat", "d_y"]
+    run_split(joint, 1, sample(joint, {"N": 2, "M": 3}))
 
 
 def test_a_gradient_without_the_cotangent_and_a_saved_output() -> None:

@@ -55,9 +55,20 @@ def model(target: str) -> graphc.Program:
 # feeds ----------------------------------------------------------------------------------------------------------------
 
 NOT_CAST = "which does not cast by 'same_kind'\n  cast it where that is meant:"
+NO_VIEW = (
+    "{0} wants {1}, got a view, which has no values\n"
+    "  compile the view and feed what that gives: {0}=graphc.compile(view)(...)"
+)
 FEEDS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "missing": ({"target": ...}, TypeError, "missing feed: target\n  pass target=array"),
-    "several missing": ({"target": ..., "k": ...}, TypeError, "missing feeds: target, k\n  pass target=array"),
+    "missing": ({"target": ...}, TypeError, "missing feed: target (float64 of shape (N,))\n  pass target=array"),
+    "several missing": (
+        {"target": ..., "k": ...}, TypeError,
+        "missing feeds: target (float64 of shape (N,)), k (int64 of shape ())\n  pass target=array",
+    ),
+    "a view": ({"target": Model.y}, TypeError, NO_VIEW.format("target", "float64 of shape (N,)")),
+    "a list of views": ({"target": [Model.k]}, TypeError, NO_VIEW.format("target", "float64 of shape (N,)")),
+    "a view for a scalar": ({"k": Model.k}, TypeError, NO_VIEW.format("k", "int64 of shape ()")),
+    "a view for a parameter": ({"w": Model.w}, TypeError, NO_VIEW.format("w", "float64 of shape (3,)")),
     "surplus": ({"xx": X}, TypeError, "no input named 'xx'; did you mean 'x'?"),
     "misspelt": ({"target": ..., "taget": T}, TypeError, "no input named 'taget'; did you mean 'target'?"),
     "unlike all": ({"bias": 1}, TypeError, "no input named 'bias'; there are x, target, k, w"),
@@ -100,11 +111,6 @@ def test_two_names_of_one_input() -> None:
 
     program = graphc.compile(Aliased.y, target="interpret")
     check(lambda: program(x=1, data=2), FeedError, TypeError, "x is fed twice: data is another name of it")
-
-
-def test_a_view_is_no_feed(model: graphc.Program) -> None:
-    with pytest.raises(TypeError, match=r"a view has no values to make an array of\n  compile it and call that"):
-        model(**{**GOOD, "x": Model.x})
 
 
 def test_parameters(model: graphc.Program) -> None:
@@ -183,6 +189,7 @@ NO_SCALAR = (
     "the gradient of y wants a scalar, and it is f64[N]\n"
     "  sum it or take its mean first, or give a cotangent of its shape: program.backward(saved, cotangent)"
 )
+NO_PARAMS = "graph has no parameters, and was compiled with no other wrt\n  compile it with wrt=[view, ...]"
 NO_WRT = 'Model.y was compiled without wrt\n  compile it with wrt="params" or wrt=[view, ...]'
 
 
@@ -216,6 +223,9 @@ def test_a_program_without_wrt() -> None:
         lambda: program.graph("lower", "split"),
     ):  # fmt: skip
         check(call, DifferentiationError, ValueError, NO_WRT)
+    for wrt in (None, "params", []):
+        bare = graphc.compile(np.sum(FLAT), wrt=wrt)
+        check(lambda bare=bare: bare.value_and_grad(x=[1, 2, 3]), DifferentiationError, ValueError, NO_PARAMS)
 
 
 def test_derivatives_that_do_not_exist() -> None:
@@ -338,5 +348,5 @@ def test_what_a_jitted_function_cannot_carry() -> None:
 
 def test_a_parsed_graph_has_the_same_errors() -> None:
     program = graphc.compile(parse_graph(graphc.compile(Model.loss).ir("build")), target="interpret")
-    check(lambda: program(x=X, k=1), FeedError, TypeError, "missing feed: target\n  pass target=array")
+    check(lambda: program(x=X, k=1), FeedError, TypeError, FEEDS["missing"][2])
     check(lambda: program(**{**GOOD, "target": np.ones(5)}), FeedError, ValueError, FEEDS["two sizes"][2])

@@ -552,3 +552,10 @@ def test_50000_steps_in_near_linear_time(table: Rules) -> None:
     assert time.perf_counter() - began < 20
     assert len(toposort([after])) == 12_501
     assert leaf_node in toposort([after])
+
+
+def test_a_sum_of_equal_small_integers_wraps_around() -> None:
+    ones, k = full(1, TensorType(np.dtype("int8"), (300,))), variable(dtype=np.dtype("int8"))
+    for x in (ones, broadcast_to(k, shape=(300,))):
+        graph = Graph("g", (k,), (), (sum_(x, axes=(0,)),), names={k: "k"})
+        assert interpret(Simplify().run(graph), {"k": np.int8(1)})[0] == 300 - 256

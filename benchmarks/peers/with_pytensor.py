@@ -19,7 +19,7 @@ def gradients(
     symbols = symbolic(data)
     value = loss(**symbols)
     slopes = pytensor.grad(value, [symbols[name] for name in wrt])
-    function = trusting(pytensor.function(list(symbols.values()), [value, *slopes], mode=mode))
+    function = pytensor.function(list(symbols.values()), [value, *slopes], mode=mode)
     arguments = list(data.values())
     return Run(
         lambda: function(*arguments),
@@ -38,6 +38,7 @@ class Stepper:
         lr: float,
         batched: tuple[str, ...],
         mode: str,
+        trusting: bool = False,
     ) -> None:
         start, feeds = split(data, wrt)
         self._params = {name: pytensor.shared(array.copy(), name) for name, array in start.items()}
@@ -48,7 +49,8 @@ class Stepper:
             (param, param - np.asarray(lr, slope.dtype) * slope)
             for param, slope in zip(self._params.values(), slopes, strict=True)
         ]
-        self._function = trusting(pytensor.function(list(symbols.values()), value, updates=updates, mode=mode))
+        self._function = pytensor.function(list(symbols.values()), value, updates=updates, mode=mode)
+        self._function.trust_input = trusting  # do not check the arguments of a call
 
     def convert(self, feeds: Arrays) -> list[Any]:
         return list(feeds.values())
@@ -58,12 +60,6 @@ class Stepper:
 
     def params(self) -> Arrays:
         return {name: param.get_value() for name, param in self._params.items()}
-
-
-def trusting(function: Any) -> Any:
-    """A function that does not check its arguments' types at every call, as its users are told to have it."""
-    function.trust_input = True
-    return function
 
 
 def symbolic(data: Arrays, batched: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -92,7 +92,14 @@ def scan(data: Arrays) -> Run:
     return scan(in_jax(), data, PARAMS, RATE, BATCHED, BATCH)
 
 
-MAKERS = {"graphc": in_graphc, "numpy": in_numpy, "torch": in_torch, "jax": in_jax, "pytensor": in_pytensor}
+MAKERS = {
+    "graphc": in_graphc,
+    "numpy": in_numpy,
+    "torch": in_torch,
+    "jax": in_jax,
+    "pytensor": in_pytensor,
+    "pytensor.trusting": in_pytensor,
+}
 WORKLOADS = (
     Workload(
         "tiny_step",
@@ -103,6 +110,7 @@ WORKLOADS = (
         {"examples": BATCH},
         training(PARAMS, RATE, BATCHED, **MAKERS),
         tolerance=1e-3,
+        beside=("pytensor.trusting",),  # Trainer.step checks its feeds too
         cost_limit=2.5,
     ),
     Workload(
@@ -114,6 +122,6 @@ WORKLOADS = (
         {"examples": 20 * BATCH},
         {**epochs(PARAMS, RATE, BATCHED, BATCH, **MAKERS), "graphc": fit, "jax.scan": scan},
         tolerance=1e-2,  # ten thousand steps, each with its rounding
-        beside=("jax.scan",),
+        beside=("jax.scan", "pytensor.trusting"),
     ),
 )
