@@ -13,6 +13,7 @@ from graphc.ir.errors import FeedIndexError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import interpret
 from graphc.ir.loops import Program as LoopProgram
+from graphc.ir.ops import wrap_index
 
 TARGETS = ("cpu", "cuda", "interpret")
 
@@ -49,10 +50,27 @@ class Executable:
         try:
             results = list(self._function(*inputs, *blocks))
         except IndexError as error:
-            raise FeedIndexError(str(error), where=self.graph.name) from error
+            raise out_of_range(self.graph, error) from error
         for k, scalar in self._scalars:
             results[k] = scalar(results[k])
         return tuple(results)
+
+
+def out_of_range(graph: Graph, error: IndexError) -> FeedIndexError:
+    """What the caller is told of an index out of range: the view that holds it, and where it is used."""
+    text = error.message if isinstance(error, FeedIndexError) else str(error)
+    names = naming(graph)
+    places = [
+        place
+        for step in graph.steps
+        if step.op is wrap_index and text.startswith(f"{names[step.operands[0]]}:")
+        for place in graph.origins.get(step, ())
+    ]
+    return FeedIndexError(
+        text,
+        where=", ".join(dict.fromkeys((graph.name, *places))),
+        hint="indices and labels go from 0 to the size less 1; negative ones count from the end",
+    )
 
 
 def interpreted(graph: Graph) -> Executable:

@@ -16,11 +16,10 @@ from graphc.codegen.host_text import host_name, workspace_layout
 from graphc.codegen.pipeline import compile_graph, pipeline
 from graphc.codegen.runtime import arena
 from graphc.codegen.training import MinibatchLoop, loop_name, row_offsets
-from graphc.executable import Executable, compiled, interpreted
+from graphc.executable import Executable, compiled, interpreted, out_of_range
 from graphc.feeds import Inputs
 from graphc.ir.core import INPUT, PARAM, Node, leaf
 from graphc.ir.dims import bind, dim
-from graphc.ir.errors import FeedIndexError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.loops import Program as LoopProgram
 from graphc.ir.types import TensorType
@@ -223,7 +222,7 @@ class BatchRunner:
                 self._rows, totals, self._memory,
             )  # fmt: skip
         except IndexError as error:
-            raise FeedIndexError(str(error), where=self.step.built.graph.name) from error
+            raise out_of_range(self.step.built.graph, error) from error
 
     def _interpret(
         self, first: int, last: int, order: np.ndarray, rates: np.ndarray, numbers: np.ndarray, totals: np.ndarray

@@ -325,13 +325,23 @@ constant = Op(
     note="one number spread over a shape, or an array",
 )
 
+def _extent_guards(node: Node) -> Iterator[Guard]:
+    """The guards that a dim fits its dtype, where that is a narrow integer."""
+    if node.dtype.kind in "iu" and node.dtype.itemsize < 8:
+        bounds = np.iinfo(node.dtype)
+        size, least, most = node["dim"], int(bounds.min), int(bounds.max)
+        yield Guard(most - size, ">=", f"the size {size} as {node.dtype} wants {size} <= {most}")
+        yield Guard(size - least, ">=", f"the size {size} as {node.dtype} wants {size} >= {least}")
+
+
 extent = Op(
     name="extent",
     infer=lambda dim, dtype, shape: TensorType(dtype, shape),
     evaluate=lambda dim, dtype, shape: np.full(shape, dim, dtype),
     derivative=PiecewiseConstant(),
+    guards=_extent_guards,
     numpy=(),
-    note="the value of a symbolic dim, as a number spread over a shape",
+    note="the value of a symbolic dim, as a number spread over a shape; it must fit the dtype",
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.ir.core import Guard, Node
 from graphc.ir.dims import Dim, Extent, bind, extent_names, linear_form
-from graphc.ir.errors import FeedTypeError, FeedValueError
+from graphc.ir.errors import FeedIndexError, FeedTypeError, FeedValueError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.ops.checks import show
 
@@ -117,7 +117,10 @@ def interpret(
     values, sizes = _leaf_values(graph, feeds)
     with np.errstate(all="ignore"):
         for position, step in enumerate(graph.steps):
-            values[step] = _evaluate(step, values, sizes)
+            try:
+                values[step] = _evaluate(step, values, sizes)
+            except FeedIndexError as error:
+                raise _named(error, graph, step) from None
             for operand in frozenset(step.operands):
                 if last_use[operand] == position and operand not in kept:
                     del values[operand]
@@ -146,6 +149,11 @@ def _leaf_values(graph: Graph, feeds: Mapping[str, Any]) -> tuple[dict[Node, np.
             raise FeedTypeError(f"{name} wants dtype {leaf.dtype}, got {arrays[name].dtype}")
     sizes = bind_dims(leaves, {name: array.shape for name, array in arrays.items()}, graph.guards)
     return {leaf: arrays[name] for name, leaf in leaves.items()}, sizes
+
+
+def _named(error: FeedIndexError, graph: Graph, step: Node) -> FeedIndexError:
+    """The error with the name of the value that holds the index, as compiled programs say it."""
+    return FeedIndexError(f"{naming(graph)[step.operands[0]]}: {error.message}")
 
 
 def _evaluate(step: Node, values: Mapping[Node, np.ndarray], sizes: Mapping[str, int]) -> np.ndarray:
