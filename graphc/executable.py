@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from graphc.ir.ops import wrap_index
 
 TARGETS = ("cpu", "cuda", "interpret")
 
+Extra: TypeAlias = "Callable[[Sequence[Any]], tuple[Any, ...]]"
+
 
 class Executable:
     """One graph, ready to be called.
@@ -26,18 +29,29 @@ class Executable:
     graph : Graph
         Differentiated and packed: its params are block leaves.
     function : callable
-        ``function(*inputs, *blocks)`` returns the outputs as a tuple and stores updates into the blocks.
+        ``function(*inputs, *blocks, *extra)`` returns the outputs, a single one by itself, and stores updates into the
+        blocks.
+    extra : callable
+        What the function takes beside inputs and blocks, for those.
+    typed : bool
+        Whether the function refuses arrays of another dtype or layout by a TypeError, before it does anything.
     """
 
-    def __init__(self, graph: Graph, function: Callable[..., tuple[Any, ...]]) -> None:
+    def __init__(
+        self, graph: Graph, function: Callable[..., Any], extra: Extra = lambda arguments: (), typed: bool = False
+    ) -> None:
         self.graph = graph
         self.names = naming(graph)
         self.input_names = tuple(self.names[node] for node in graph.inputs)
         self.block_names = tuple(self.names[node] for node in graph.params)
         self.output_names = tuple(self.names[node] for node in graph.outputs)
-        self._function = function
+        self._function, self._extra = function, extra
         # Compiled code returns Python numbers for shape (); results are NumPy scalars of the view's dtype.
         self._scalars = tuple((k, node.dtype.type) for k, node in enumerate(graph.outputs) if node.shape == ())
+        fed = [self.names[node] for node in graph.inputs if node.shape]
+        self._fed = len(fed)
+        self._pick = itemgetter(*fed) if typed and len(fed) > 1 else None
+        self._known: dict[tuple[tuple[int, ...], ...], tuple[Any, ...]] = {}
 
     def __call__(self, inputs: Sequence[Any], blocks: Sequence[np.ndarray]) -> tuple[Any, ...]:
         """The outputs.
@@ -47,13 +61,41 @@ class Executable:
         FeedError
             (IndexError) for an index out of range.
         """
+        extra = self._extra([*inputs, *blocks])
         try:
-            results = list(self._function(*inputs, *blocks))
+            results = self._function(*inputs, *blocks, *extra)
         except IndexError as error:
             raise out_of_range(self.graph, error) from error
+        if self._pick is not None:
+            self._known[tuple(array.shape for array in inputs[: self._fed])] = extra
+        return self._values(results)
+
+    def quick(
+        self, feeds: Mapping[str, Any], numbers: Sequence[float], blocks: Sequence[np.ndarray]
+    ) -> tuple[Any, ...] | None:
+        """The outputs, for feeds that need no preparation; None where that is not known to be so.
+
+        Those are arrays of shapes that a call has had before. Their dtypes and layout are checked by the compiled
+        function itself, before it does anything. `numbers` are the inputs of shape (), which come last.
+        """
+        if self._pick is None or len(feeds) != self._fed:
+            return None
+        try:
+            arrays = self._pick(feeds)
+            extra = self._known[tuple([array.shape for array in arrays])]
+            results = self._function(*arrays, *numbers, *blocks, *extra)
+        except (KeyError, AttributeError, TypeError):
+            return None
+        except IndexError as error:
+            raise out_of_range(self.graph, error) from error
+        return self._values(results)
+
+    def _values(self, results: Any) -> tuple[Any, ...]:
+        """What the function returned as a tuple, numbers as NumPy scalars."""
+        values = [results] if len(self.output_names) == 1 else list(results or ())
         for k, scalar in self._scalars:
-            results[k] = scalar(results[k])
-        return tuple(results)
+            values[k] = scalar(values[k])
+        return tuple(values)
 
 
 def out_of_range(graph: Graph, error: IndexError) -> FeedIndexError:
@@ -80,13 +122,14 @@ def interpreted(graph: Graph) -> Executable:
     count = len(graph.inputs)
     blocks = {param: k for k, param in enumerate(graph.params)}
 
-    def function(*arguments: Any) -> tuple[Any, ...]:
+    def function(*arguments: Any) -> Any:
         feeds = dict(zip(leaves, arguments, strict=True))
         roots = (*graph.outputs, *(value for _, value in graph.updates))
         values = [np.array(value) for value in interpret(graph, feeds, roots)]
         for (param, _), value in zip(graph.updates, values[len(graph.outputs) :], strict=True):
             arguments[count + blocks[param]][...] = value
-        return tuple(value if value.ndim else value[()] for value in values[: len(graph.outputs)])
+        results = [value if value.ndim else value[()] for value in values[: len(graph.outputs)]]
+        return results[0] if len(results) == 1 else results
 
     return Executable(graph, function)
 
@@ -101,16 +144,12 @@ def compiled(
 
     `workspace` gives the memory for some arguments, where the module was emitted to take it as its last argument.
     """
-    host = host_function(program, source)
     constants = tuple(array for _, array in program.constants)
-    single = len(program.outputs) == 1
 
-    def function(*arguments: Any) -> tuple[Any, ...]:
-        memory = () if workspace is None else (workspace(arguments),)
-        result = host(*arguments, *constants, *memory)
-        return (result,) if single else result if program.outputs else ()
+    def extra(arguments: Sequence[Any]) -> tuple[Any, ...]:
+        return constants if workspace is None else (*constants, workspace(arguments))
 
-    return Executable(graph, function)
+    return Executable(graph, host_function(program, source), extra, typed=True)
 
 
 def host_function(program: LoopProgram, source: str) -> Callable[..., Any]:

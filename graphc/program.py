@@ -214,6 +214,7 @@ class Program:
         self._single = single
         self._target = target
         self._params = params
+        self._blocks = [block.values for block in params.blocks]
         self._inputs = Inputs(built.graph, built.aliases)
         self._variants: dict[tuple[str, bool], Variant] = {}
         self._lock = threading.RLock()
@@ -369,10 +370,12 @@ class Program:
     def _run(self, variant: str, feeds: Mapping[str, Any]) -> tuple[Any, ...]:
         """The results of a variant that stores updates."""
         (executable,) = self._executables(variant)
-        arrays, blocks = self._arguments(feeds)
-        results = executable(arrays, blocks)
-        if self._built.graph.updates:
-            self._store_updates(blocks)
+        results = executable.quick(feeds, (), self._blocks)
+        if results is None:
+            arrays, blocks = self._arguments(feeds)
+            results = executable(arrays, blocks)
+            if self._built.graph.updates:
+                self._store_updates(blocks)
         return results
 
     def _store_updates(self, blocks: Sequence[np.ndarray]) -> None:
@@ -387,7 +390,7 @@ class Program:
     def _arguments(self, feeds: Mapping[str, Any]) -> tuple[list[Any], list[np.ndarray]]:
         """The inputs, checked and cast, in order; and the blocks, copies where parameters are fed for this call."""
         arrays, fed = self._inputs.arrays(feeds, self._params)
-        blocks = [block.values for block in self._params.blocks]
+        blocks = self._blocks
         if fed:
             blocks = [block.copy() for block in blocks]
             own = Parameters(

@@ -83,7 +83,8 @@ class Trainer:
         self._batch_dim = _batch_dim(built)
         self._steps: dict[bool, TrainingStep] = {}
         self._programs: dict[tuple[View, ...], Program] = {}
-        self._state = self._step(False).new_state()
+        # What a step reads and updates in place: parameters, then the optimiser's state.
+        self._blocks = (*(block.values for block in self._params.blocks), *self._step(False).new_state())
         self._count = 0
 
     @property
@@ -102,8 +103,11 @@ class Trainer:
     def step(self, /, **feeds: Any) -> Any:
         """One native call: forward, adjoint, update. Returns the loss before the update, a NumPy scalar."""
         step = self._step(False)
-        arrays, _ = step.inputs.arrays(feeds)
-        results = step.executable([*arrays, self._rate(self._count), float(self._count + 1)], self._blocks())
+        numbers = (self._rate(self._count), self._count + 1.0)
+        results = step.executable.quick(feeds, numbers, self._blocks)
+        if results is None:
+            arrays, _ = step.inputs.arrays(feeds)
+            results = step.executable([*arrays, *numbers], self._blocks)
         self._count += 1
         return results[0]
 
@@ -118,9 +122,6 @@ class Trainer:
     def _rate(self, step: int) -> float:
         lr = self._optimizer.lr
         return float(lr(step) if callable(lr) else lr)
-
-    def _blocks(self) -> list[np.ndarray]:
-        return [*(block.values for block in self._params.blocks), *self._state]
 
     # epochs ---------------------------------------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class Trainer:
         size = count if batch_size is None else min(int(batch_size), count)
         for batch in {size, count % size or size}:
             step.inputs.sizes(step.batch_shapes(arrays, batch))
-        return BatchRunner(step, arrays, self._blocks(), size), count
+        return BatchRunner(step, arrays, self._blocks, size), count
 
     def _epoch(self, runner: BatchRunner, order: np.ndarray, pace: _Pace, progress: Callable[[int], Any]) -> np.ndarray:
         """All steps of an epoch; between native calls Python shows progress and sees Ctrl-C."""

@@ -106,3 +106,26 @@ def test_trainers_say_what_they_want() -> None:
         Trainer(loss, 0.1)
     with pytest.raises(FeedError, match="by input name"):
         Trainer(loss, SGD(0.1), target="interpret").fit([np.ones(3)])
+
+
+def test_a_second_call_checks_its_feeds_as_the_first_one_does() -> None:
+    x, y = graphc.Input(("N", 2), "float32", name="x"), graphc.Input(("N",), "int64", name="y")
+    program = graphc.compile(np.sum(x, axis=1) * y)
+    ones, labels = np.ones((3, 2), "float32"), np.arange(3)
+    for _ in range(2):  # the second call with these shapes takes the short way
+        np.testing.assert_array_equal(program(x=ones, y=labels), [0, 2, 4])
+    wide = np.arange(12, dtype="float32").reshape(3, 4)
+    for given in (ones.astype("float64"), np.asfortranarray(ones), ones.tolist(), np.full((3, 2), 1)[::-1]):
+        np.testing.assert_array_equal(program(x=given, y=labels), [0, 2, 4])
+    np.testing.assert_array_equal(program(x=wide[:, ::2], y=labels), [0, 10, 36])
+    np.testing.assert_array_equal(program(y=labels.astype("int8"), x=ones), [0, 2, 4])
+    for feeds, error in (
+        ({"x": ones, "y": labels[:2]}, ValueError),
+        ({"x": ones[:, :1], "y": labels}, ValueError),
+        ({"x": ones.astype("complex64"), "y": labels}, TypeError),
+        ({"x": ones, "y": labels.astype("float64")}, TypeError),
+        ({"x": ones, "z": labels}, TypeError),
+    ):
+        with pytest.raises(graphc.FeedError) as caught:
+            program(**feeds)
+        assert isinstance(caught.value, error)
