@@ -475,7 +475,7 @@ def describe(blocks: Sequence[Block], rank: int, post: Sequence[Stage]) -> str:
     clauses: list[str] = []
     for block in blocks:
         over = f" over {_extents(block.extents)}" if block.extents else ""
-        clauses.append(", ".join(_result(row.stage) for row in block.rows) + over)
+        clauses.append(", ".join(dict.fromkeys(_result(row.stage) for row in block.rows)) + over)
     text = "; ".join(clauses)
     if rank:
         first = next(row for block in blocks for row in block.rows)

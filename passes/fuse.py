@@ -275,9 +275,9 @@ def _why_not_write(other: Row, row: Row, rank: int) -> str | None:
         for load in reader.stage.loads:
             if load.buffer.root != buffer.root:
                 continue
-            same_loops = writer.stage.combine is None and reader.stage.combine is None
-            same_loops = same_loops and [size for _, size in writer.order] == [size for _, size in reader.order]
-            if load.buffer != buffer or load.index != identity(reader.stage.axes) or not same_loops:
+            same_loops = [size for _, size in writer.order] == [size for _, size in reader.order]
+            same_element = load.buffer == buffer and load.index == identity(reader.order)
+            if writer.stage.combine is not None or not same_loops or not same_element:
                 return f"{load.buffer.name} is read at another index than {buffer.name} is overwritten at"
     return None
 

@@ -105,7 +105,7 @@ def pack(graph: Graph, blocks: Sequence[Block], wrt: Sequence[tuple[Node, str]] 
         ),
     )
     labels = {home: block.name for block, home in zip(blocks, homes, strict=True)}
-    labels.update((value, f"d_{block.name}") for block, value in packed)
+    labels.update((value, f"d_{block.name}") for block, value in packed if value not in result.leaves)
     return _named(result, labels)
 
 

@@ -448,3 +448,15 @@ def test_labels_out_of_range(target: str) -> None:
         with pytest.raises(FeedError, match=r"^Classes\.loss, test_trainer\.py:\d+: y: index out of range"):
             call()
     assert np.isfinite(trainer.step(y=[0, 1]))
+
+
+def test_an_input_that_is_the_gradient_keeps_its_name(target: str) -> None:
+    class Dot(Planner):
+        g = Input((3,))
+        w = Param([1.0, 2.0, 3.0])
+        loss = np.sum(w * g)
+
+    trainer = Trainer(Dot.loss, SGD(0.5), target=target)
+    assert trainer.step(g=[2.0, 0.0, 4.0]) == 14
+    assert trainer.step(g=np.array([2.0, 0.0, 4.0])) == 4
+    np.testing.assert_array_equal(trainer.params["w"], [-1.0, 2.0, -1.0])
