@@ -400,7 +400,7 @@ NOES = {
     "--train loss --data short.npz": "x has N = 4, y has N = 3",
     "--cat loss --data wide.npz --opts target:interpret": "x wants float32 of shape (N, 3), got shape (4, 5)",
     "--cat loss --data text.npz --opts target:interpret": "y wants int64, got float64, which does not cast",
-    "--cat loss --data labels.npz --opts target:interpret": "Small.loss: ",
+    "--cat loss --data labels.npz --opts target:interpret": "Small.loss, small.py:13: y: index out of range: 2 for",
     "--check acc": "acc depends on hidden.dense.weight only through ",
     "--grad y": "y reads no floats to differentiate it with respect to",
     "--grad loss --opts wrt:y": "no derivative with respect to y: it is i64[N], and only floats have one",
