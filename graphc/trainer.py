@@ -103,7 +103,8 @@ class Trainer:
     def step(self, /, **feeds: Any) -> Any:
         """One native call: forward, adjoint, update. Returns the loss before the update, a NumPy scalar."""
         step = self._step(False)
-        numbers = (self._rate(self._count), self._count + 1.0)
+        lr = self._optimizer.lr
+        numbers = (float(lr(self._count) if callable(lr) else lr), self._count + 1.0)
         results = step.executable.quick(feeds, numbers, self._blocks)
         if results is None:
             arrays, _ = step.inputs.arrays(feeds)
@@ -119,9 +120,12 @@ class Trainer:
             self._steps[with_metrics] = TrainingStep(built, self._optimizer, blocks, self._batch_dim, self._target)
         return self._steps[with_metrics]
 
-    def _rate(self, step: int) -> float:
+    def _rates(self, steps: int) -> np.ndarray:
+        """The learning rates of the next steps."""
         lr = self._optimizer.lr
-        return float(lr(step) if callable(lr) else lr)
+        if callable(lr):
+            return np.array([float(lr(self._count + k)) for k in range(steps)])
+        return np.full(steps, float(lr))
 
     # epochs ---------------------------------------------------------------------------------------------------------
 
@@ -204,7 +208,7 @@ class Trainer:
     def _epoch(self, runner: BatchRunner, order: np.ndarray, pace: _Pace, progress: Callable[[int], Any]) -> np.ndarray:
         """All steps of an epoch; between native calls Python shows progress and sees Ctrl-C."""
         steps = -(-len(order) // runner.batch_size)
-        rates = np.array([self._rate(self._count + k) for k in range(steps)])
+        rates = self._rates(steps)
         numbers = np.arange(self._count + 1, self._count + steps + 1, dtype=np.float64)
         totals = np.zeros(len(runner.step.built.graph.outputs))
         first = 0
