@@ -212,6 +212,8 @@ class Comment:
     text: str
 
 
+# What computes a scalar, under a name that is set once.
+Straight: TypeAlias = "Let | IndexValue | Load"
 Statement: TypeAlias = "Let | IndexValue | Load | Store | Accumulator | Accumulate | Loop | Comment"
 
 

@@ -21,13 +21,13 @@ from graphc.ir.loops import (
     Buffer,
     Const,
     Index,
-    IndexValue,
     Kernel,
     Let,
     Load,
     Loop,
     Statement,
     Store,
+    Straight,
     Value,
     axis,
 )
@@ -262,7 +262,7 @@ class _Assembly:
         names: dict[str, Value] = {}
         for statement in stage.body:
             placed = substitute_statement(statement, variables | as_indices(names), names)
-            name: str = statement.name  # type: ignore[union-attr]  # straight-line statements have names
+            name = statement.name
             if isinstance(placed, Load) and placed.buffer in self.values:
                 names[name] = self.values[placed.buffer]
                 continue
@@ -271,9 +271,8 @@ class _Assembly:
             names[name] = self.add(placed)
         return names.get(stage.value, stage.value) if isinstance(stage.value, str) else stage.value
 
-    def add(self, statement: Statement, target: list[Statement] | None = None) -> Value:
+    def add(self, statement: Straight, target: list[Statement] | None = None) -> Value:
         """Add one statement where its variables are bound, under a free name, or find the equal one there."""
-        assert isinstance(statement, Let | Load | IndexValue)
         level = max((self.level(name) for name in uses(statement)), default=0)
         if level == 0 and isinstance(statement, Load) and (
             statement.buffer.space == "row" or self.is_written(statement.buffer)
@@ -422,7 +421,7 @@ class _Assembly:
         names: dict[str, Value] = {}
         for statement in stage.body:
             placed = substitute_statement(statement, as_indices(names), names)
-            name: str = statement.name  # type: ignore[union-attr]  # straight-line statements have names
+            name = statement.name
             # (an array's element stands in memory: the scalar that held it was the last iteration's)
             if isinstance(placed, Load) and placed.buffer in self.values and not placed.buffer.shape:
                 names[name] = self.values[placed.buffer]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from graphc.ir import ops
-from graphc.ir.loops import Affine, Buffer, Const, IndexValue, Let, Load, Statement, Value
+from graphc.ir.loops import Affine, Buffer, Const, IndexValue, Let, Load, Straight, Value
 from graphc.passes.stages import Stage, as_indices, free_name, substitute_statement, uses
 
 BOOL = np.dtype("bool")
@@ -124,7 +124,7 @@ def _once_per_element(reader: Stage, load: Load) -> bool:
 class _Frame:
     """One body being copied: its statements still to come, and what its variables and names have become."""
 
-    statements: Iterator[Statement]
+    statements: Iterator[Straight]
     variables: Mapping[str, Affine]
     names: dict[str, Value]
     mask: str | None
@@ -134,7 +134,7 @@ class _Frame:
 
 def expand(stage: Stage, inlined: Mapping[Buffer, Stage]) -> Stage:
     """The stage with every load of an inlined buffer replaced by that buffer's own expression."""
-    body: list[Statement] = []
+    body: list[Straight] = []
     taken: set[str] = set()
     seen: dict[tuple[object, ...], Value] = {}
     positions: dict[str, Affine] = {}  # integer scalars that are loop positions: an index may use them directly
@@ -160,34 +160,32 @@ def expand(stage: Stage, inlined: Mapping[Buffer, Stage]) -> Stage:
         if isinstance(placed, Load) and placed.buffer in inlined:
             key = (placed.buffer, placed.index, placed.mask)
             if key in seen:
-                frame.names[statement.name] = seen[key]  # type: ignore[union-attr]  # a Load has a name
+                frame.names[statement.name] = seen[key]
             else:
                 producer = inlined[placed.buffer]
                 at = {name: position for (name, _), position in zip(producer.axes, placed.index, strict=True)}
-                outer = replace(placed, name=statement.name)  # type: ignore[union-attr]  # a Load has a name
+                outer = replace(placed, name=statement.name)
                 stack.append(_Frame(iter(producer.body), at, {}, placed.mask, outer, producer.value))
             continue
         name = _append(body, taken, seen, placed)
         if isinstance(placed, IndexValue) and isinstance(name, str):
             positions[name] = placed.index
-        frame.names[statement.name] = name  # type: ignore[union-attr]  # straight-line statements have names
+        frame.names[statement.name] = name
 
 
-def live(body: Sequence[Statement], value: Value) -> tuple[Statement, ...]:
+def live(body: Sequence[Straight], value: Value) -> tuple[Straight, ...]:
     """The statements that a value needs."""
     needed = {value}
-    kept: list[Statement] = []
+    kept: list[Straight] = []
     for statement in reversed(body):
-        assert isinstance(statement, Let | Load | IndexValue)
         if statement.name in needed:
             needed.update(uses(statement))
             kept.append(statement)
     return tuple(reversed(kept))
 
 
-def _append(body: list[Statement], taken: set[str], seen: dict[tuple[object, ...], Value], new: Statement) -> Value:
+def _append(body: list[Straight], taken: set[str], seen: dict[tuple[object, ...], Value], new: Straight) -> Value:
     """Add a statement under a free name, or find the equal one that is there; the name of its value."""
-    assert isinstance(new, Let | Load | IndexValue)
     key = _key(new)
     if key in seen:
         return seen[key]
@@ -215,7 +213,7 @@ def _masked(load: Load, value: Value) -> Let:
 
 
 def _both(
-    body: list[Statement], taken: set[str], seen: dict[tuple[object, ...], Value], inner: str | None, outer: str
+    body: list[Straight], taken: set[str], seen: dict[tuple[object, ...], Value], inner: str | None, outer: str
 ) -> str:
     """The mask of a masked load inside a masked body."""
     if inner is None:

@@ -6,6 +6,7 @@ free. Inside the graph each parameter is a slice of its packed leaf, reshaped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +30,7 @@ class Slot:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return int(np.prod(self.shape, dtype=int))
+        return math.prod(self.shape)
 
     def view(self, packed: Any) -> Any:
         """The array itself, a view of the packed one."""

@@ -26,6 +26,7 @@ from graphc.ir.loops import (
     Loop,
     Statement,
     Store,
+    Straight,
     Value,
     axis,
 )
@@ -43,7 +44,7 @@ class Stage:
 
     buffer: Buffer
     axes: Axes
-    body: tuple[Statement, ...]
+    body: tuple[Straight, ...]
     value: Value
     reduce: Axes = ()
     combine: str | None = None
@@ -126,9 +127,15 @@ def kernel_stage(kernel: Kernel) -> Stage | None:
         accumulate = inner[-1]
         assert isinstance(accumulate, Accumulate)
         return Stage(
-            last.buffer, axes, inner[:-1], accumulate.value, reduce, accumulate.op, body[0].initial, kernel.origin
+            last.buffer, axes, _straight(inner[:-1]), accumulate.value, reduce, accumulate.op, body[0].initial,
+            kernel.origin,
         )
-    return Stage(last.buffer, axes, body[:-1], last.value, origin=kernel.origin)
+    return Stage(last.buffer, axes, _straight(body[:-1]), last.value, origin=kernel.origin)
+
+
+def _straight(body: tuple[Statement, ...]) -> tuple[Straight, ...]:
+    """The scalar computations of a body, which holds nothing else but comments."""
+    return tuple(statement for statement in body if isinstance(statement, Let | IndexValue | Load))
 
 
 def _peel(body: tuple[Statement, ...], kind: str) -> tuple[Axes, tuple[Statement, ...]]:
@@ -152,8 +159,8 @@ def substitute_index(index: Affine, variables: Mapping[str, Affine]) -> Affine:
 
 
 def substitute_statement(
-    statement: Statement, variables: Mapping[str, Affine], names: Mapping[str, Value]
-) -> Statement:
+    statement: Straight, variables: Mapping[str, Affine], names: Mapping[str, Value]
+) -> Straight:
     """A straight-line statement with index variables and scalar names replaced; its own name is looked up too."""
     match statement:
         case Load(name=name, index=index, mask=mask):
@@ -171,7 +178,6 @@ def substitute_statement(
                 name=_renamed(name, names),
                 args=tuple(names.get(arg, arg) if isinstance(arg, str) else arg for arg in args),
             )
-    raise AssertionError(f"not a straight-line statement: {statement}")
 
 
 def _renamed(name: str, names: Mapping[str, Value]) -> str:
