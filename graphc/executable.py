@@ -18,6 +18,9 @@ from graphc.ir.ops import wrap_index
 
 TARGETS = ("cpu", "cuda", "interpret")
 
+# How many sets of shapes are called without preparation.
+KNOWN_SHAPES = 64
+
 Extra: TypeAlias = "Callable[[Sequence[Any]], tuple[Any, ...]]"
 
 
@@ -67,6 +70,8 @@ class Executable:
         except IndexError as error:
             raise out_of_range(self.graph, error) from error
         if self._pick is not None:
+            if len(self._known) == KNOWN_SHAPES:  # each may hold memory of its own
+                self._known.clear()
             self._known[tuple(array.shape for array in inputs[: self._fed])] = extra
         return self._values(results)
 
