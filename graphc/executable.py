@@ -51,9 +51,10 @@ class Executable:
         self._function, self._extra = function, extra
         # Compiled code returns Python numbers for shape (); results are NumPy scalars of the view's dtype.
         self._scalars = tuple((k, node.dtype.type) for k, node in enumerate(graph.outputs) if node.shape == ())
-        fed = [self.names[node] for node in graph.inputs if node.shape]
-        self._fed = len(fed)
-        self._pick = itemgetter(*fed) if typed and len(fed) > 1 else None
+        self._fed = tuple(self.names[node] for node in graph.inputs if node.shape)
+        # An itemgetter is the quickest way to the feeds, but of a single one it gives no tuple.
+        self._pick = itemgetter(*self._fed) if len(self._fed) > 1 else lambda feeds: tuple(map(feeds.get, self._fed))
+        self._typed = typed
         self._known: dict[tuple[tuple[int, ...], ...], tuple[Any, ...]] = {}
 
     def __call__(self, inputs: Sequence[Any], blocks: Sequence[np.ndarray]) -> tuple[Any, ...]:
@@ -69,10 +70,10 @@ class Executable:
             results = self._function(*inputs, *blocks, *extra)
         except IndexError as error:
             raise out_of_range(self.graph, error) from error
-        if self._pick is not None:
+        if self._typed:
             if len(self._known) == KNOWN_SHAPES:  # each may hold memory of its own
                 self._known.clear()
-            self._known[tuple(array.shape for array in inputs[: self._fed])] = extra
+            self._known[tuple(array.shape for array in inputs[: len(self._fed)])] = extra
         return self._values(results)
 
     def quick(
@@ -83,7 +84,7 @@ class Executable:
         Those are arrays of shapes that a call has had before. Their dtypes and layout are checked by the compiled
         function itself, before it does anything. `numbers` are the inputs of shape (), which come last.
         """
-        if self._pick is None or len(feeds) != self._fed:
+        if not self._typed or len(feeds) != len(self._fed):
             return None
         try:
             arrays = self._pick(feeds)

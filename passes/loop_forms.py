@@ -194,7 +194,7 @@ def scatter_pad(lowering: Lowering, node: Node) -> None:
     body: list[Straight] = []
     value = lowering.read(operand, identity(axes), body)
     statements = [*body, Store(lowering.buffers[node], index, value)]
-    lowering.steps.append(nest(f"{lowering.names[node]}_placed", axes, statements, "parallel", lowering.origin(node)))
+    lowering.steps.append(nest(f"{lowering.names[node]}_placed", axes, statements, "parallel", lowering.names[node]))
 
 
 def lower_concatenate(lowering: Lowering, node: Node) -> None:
@@ -308,7 +308,7 @@ def lower_scatter(lowering: Lowering, node: Node) -> None:
     value = lowering.read(updates, identity(axes), body)
     change = Accumulate(buffer, at, "add", value) if node.op is ops.scatter_add else Store(buffer, at, value)
     statements = [*body, change]
-    lowering.steps.append(nest(f"{lowering.names[node]}_scattered", axes, statements, "serial", lowering.origin(node)))
+    lowering.steps.append(nest(f"{lowering.names[node]}_scattered", axes, statements, "serial", lowering.names[node]))
 
 
 def nest(name: str, axes: Axes, body: Sequence[Statement], kind: str, origin: str) -> Kernel:

@@ -146,14 +146,10 @@ class Lowering:
 
     # making steps -------------------------------------------------------------------------------------------
 
-    def origin(self, node: Node) -> str:
-        """What the reader is told a step computes."""
-        return self.names[node]
-
     def stage(self, node: Node, axes: Axes, body: list[Straight], value: Value, **reduction: Any) -> None:
         """Add the kernel of one stage and remember its buffer."""
         buffer = self.home(node)
-        self.steps.append(stage_kernel(Stage(buffer, axes, tuple(body), value, origin=self.origin(node), **reduction)))
+        self.steps.append(stage_kernel(Stage(buffer, axes, tuple(body), value, origin=self.names[node], **reduction)))
         self.buffers[node] = buffer
 
     def copy(self, node: Node, buffer: Buffer) -> None:
@@ -161,7 +157,7 @@ class Lowering:
         axes = axes_of(node)
         body: list[Straight] = []
         value = self.read(node, identity(axes), body, f"{buffer.name}_next")
-        self.steps.append(stage_kernel(Stage(buffer, axes, tuple(body), value, origin=self.origin(node))))
+        self.steps.append(stage_kernel(Stage(buffer, axes, tuple(body), value, origin=self.names[node])))
 
     def read(self, node: Node, index: Index, body: list[Straight], name: str = "", mask: str | None = None) -> Value:
         """The element of a value at an index: a number where it is one, else a load added to the body."""
