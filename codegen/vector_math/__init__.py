@@ -2,7 +2,7 @@
 
 Each takes and gives float32 or float64 and is within 2 ULP over its whole domain, with NumPy's special values (and
 C's, for `power`), subnormals and the sign of zero. arcsinh, arccosh and arctanh, and the angles of sin, cos and tan
-beyond 2**27, are the C library's, as exact as that is.
+beyond 2**24 (2**27 in float32), are the C library's, as exact as that is.
 """
 
 from graphc.codegen.vector_math.activation import log_sigmoid, logaddexp, sigmoid, softplus

@@ -27,7 +27,7 @@ LN2_PARTS = {
 }
 # (exp(r) - 1 - r) / r**2 on |r| < 0.35
 _EXP = {
-    SINGLE: (0.5, 0.16666667, 0.041666456, 0.0083333105, 0.0013934532, 0.0001989197),
+    SINGLE: (0.5, 0.16666667, 0.04166646, 0.0083333105, 0.001393409, 0.0001989148),
     DOUBLE: (
         0.5,
         0.1666666666666667,
@@ -60,23 +60,6 @@ _EXP2 = {
         2.572993724936093e-11,
     ),
 }
-# (tanh(x) / x - 1) / x**2 as a function of x**2 <= 0.3026
-_TANH = {
-    SINGLE: (-0.3333333, 0.13333113, -0.053909376, 0.021309063, -0.006609614),
-    DOUBLE: (
-        -0.3333333333333333,
-        0.13333333333332714,
-        -0.05396825396743174,
-        0.021869488493563037,
-        -0.008863234395418095,
-        0.003592110347096177,
-        -0.0014556615775702365,
-        0.0005889348072447028,
-        -0.00023463104528300406,
-        8.510707927354112e-05,
-        -2.0598556673275166e-05,
-    ),
-}
 # (sinh(x) / x - 1) / x**2 as a function of x**2 <= 1
 _SINH = {
     SINGLE: (0.16666667, 0.008333339, 0.00019838102, 2.8062802e-06),
@@ -99,7 +82,7 @@ _TANH_MOST = {SINGLE: 10.0, DOUBLE: 20.0}
 @vectorizable
 def exp(x: Number) -> Number:
     """e**x."""
-    return scale(*_exp_parts(clip(x, *_EXP_RANGE[format_of(x)])))
+    return _exp_inside(clip(x, *_EXP_RANGE[format_of(x)]))
 
 
 @vectorizable
@@ -110,24 +93,22 @@ def exp2(x: Number) -> Number:
 
 @vectorizable
 def expm1(x: Number) -> Number:
-    """exp(x) - 1, also where x is small: 2 (s p + (s - 1/2)) with s = 2**(n-1) and p = exp(r) - 1."""
-    form = format_of(x)
-    n, r, excess = _reduce(clip(x, *_EXPM1_RANGE[form]))
-    p = r + excess
-    s = from_bits((n + (form.bias - 1)) << form.mantissa)
-    return copy_sign(where(n == 0, p, 2 * (s * p + (s - 0.5))), x)
+    """exp(x) - 1, also where x is small: 2 (s p + (s - 1/2)) with s = 2**(n-1), which does not overflow."""
+    p, half = _expm1_parts(clip(x, *_EXPM1_RANGE[format_of(x)]), -1)
+    return copy_sign(where(half == 0.5, p, 2 * (half * p + (half - 0.5))), x)
 
 
 @vectorizable
 def tanh(x: Number) -> Number:
-    """The hyperbolic tangent: a polynomial below 0.55, else 1 - 2 / (exp(2 |x|) + 1)."""
-    form = format_of(x)
-    size = absolute(x)
-    size = where(size > _TANH_MOST[form], _TANH_MOST[form], size)
-    z = size * size
-    near = size + size * (z * polynomial(z, _TANH[form]))
-    far = 1 - 2 / (scale(*_exp_parts(size + size)) + 1)
-    return copy_sign(where(size < 0.55, near, far), x)
+    """The hyperbolic tangent: e / (e + 2) with e = exp(2 |x|) - 1."""
+    most = 2 * _TANH_MOST[format_of(x)]
+    exponent = 2 * absolute(x)
+    p, power = _expm1_parts(where(exponent > most, most, exponent))
+    e = power * p + (power - 1)
+    denominator = e + 2
+    lost = where(e < 2, e, 2.0) - (denominator - where(e < 2, 2.0, e))
+    quotient = e / denominator
+    return copy_sign(quotient - (quotient * lost) * (0.5 - 0.5 * quotient), x)  # 1 / (e + 2) is the last factor
 
 
 @vectorizable
@@ -150,23 +131,17 @@ def cosh(x: Number) -> Number:
 def exp_of_negative(x: Number) -> Number:
     """exp for x <= 0, without exp's upper bound."""
     low = _EXP_RANGE[format_of(x)][0]
-    return scale(*_exp_parts(where(x < low, low, x)))
+    return _exp_inside(where(x < low, low, x))
 
 
 def exp2_of_sum(high: Number, low: Number) -> Number:
     """2**(high + low), where `low` is at most an ULP of `high`."""
     form = format_of(high)
     high = clip(high, 3.0 - 2 * form.mantissa - form.bias, form.bias + 2.0)
-    shifted = high + form.rounder
-    r = (high - (shifted - form.rounder)) + low
-    return scale(1 + r * polynomial(r, _EXP2[form]), bits(shifted) - form.rounder_bits)
-
-
-def scale(x: Number, n: Number) -> Number:
-    """x * 2**n in two steps, so that x in [0.5, 2] may become infinite, subnormal or 0."""
-    form = format_of(x)
-    half = n >> 1
-    return x * from_bits((half + form.bias) << form.mantissa) * from_bits((n - half + form.bias) << form.mantissa)
+    rounder = form.rounder + 2 * form.bias
+    shifted = high + rounder
+    r = (high - (shifted - rounder)) + low
+    return _scale(1 + r * polynomial(r, _EXP2[form]), bits(shifted))
 
 
 def clip(x: Number, low: float, high: float) -> Number:
@@ -178,23 +153,41 @@ def clip(x: Number, low: float, high: float) -> Number:
 def _half_exp(x: Number) -> Number:
     """exp(x) / 2 for x >= 0, which overflows where sinh and cosh do."""
     high = _EXP_RANGE[format_of(x)][1]
-    value, n = _exp_parts(where(x > high, high, x))
-    return scale(value, n - 1)
+    return _exp_inside(where(x > high, high, x), -1)
 
 
-def _exp_parts(x: Number) -> tuple[Number, Number]:
-    """p and n of exp(x) = p 2**n."""
-    n, r, excess = _reduce(x)
-    return 1 + (r + excess), n
+def _exp_inside(x: Number, offset: int = 0) -> Number:
+    """exp(x) 2**offset for x that is not far beyond the range of exp."""
+    form = format_of(x)
+    n, r, _ = _reduce(x, 2 * form.bias + offset)
+    return _scale(1 + (r + r * r * polynomial(r, _EXP[form])), n)
 
 
-def _reduce(x: Number) -> tuple[Number, Number, Number]:
-    """n, r and exp(r) - 1 - r of Cody and Waite's reduction; n is an integer, and what r lost is in the last part."""
+def _expm1_parts(x: Number, offset: int = 0) -> tuple[Number, Number]:
+    """p and s of exp(x) - 1 = 2**-offset (s p + s) - 1, where s is a power of 2."""
+    form = format_of(x)
+    n, r, lost = _reduce(x, form.bias + offset)
+    return r + (r * r * polynomial(r, _EXP[form]) + lost), _power_of_2(n)
+
+
+def _reduce(x: Number, offset: int) -> tuple[Number, Number, Number]:
+    """n + offset, an integer of which the low bits count, and r of x = n ln 2 + r with what rounding took from it."""
     form = format_of(x)
     first, second = LN2_PARTS[form]
-    shifted = x * math.log2(math.e) + form.rounder
-    n = shifted - form.rounder
+    rounder = form.rounder + offset
+    shifted = x * math.log2(math.e) + rounder
+    n = shifted - rounder
     exact, rest = x - n * first, n * second
     r = exact - rest
-    lost = (exact - r) - rest
-    return bits(shifted) - form.rounder_bits, r, r * r * polynomial(r, _EXP[form]) + lost
+    return bits(shifted), r, (exact - r) - rest
+
+
+def _scale(x: Number, n: Number) -> Number:
+    """x * 2**(n - 2 bias) in two steps, so that x in [0.5, 2] may become infinite, subnormal or 0."""
+    half = n >> 1
+    return x * _power_of_2(half) * _power_of_2(n - half)
+
+
+def _power_of_2(n: Number) -> Number:
+    """2**(n - bias), for an integer n of which the low bits count."""
+    return from_bits(n << format_of(n).mantissa)

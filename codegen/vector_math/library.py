@@ -3,7 +3,7 @@
 import numpy as np
 from llvmlite import ir
 
-from graphc.codegen.vector_math.lowering import SINGLE, Number, Value, llvm_type, vectorizable
+from graphc.codegen.vector_math.lowering import SINGLE, Number, Value, attribute, llvm_type, vectorizable
 
 # The vector lengths that LLVM may choose for a loop.
 _LANES = (2, 4, 8, 16)
@@ -43,15 +43,8 @@ def rarely(name: str, x: Number) -> Number:
         callee = _lanewise(module, stem, name, typed, 1)
         # LLVM's "vector function ABI": N for unmasked, v for one vector operand.
         mapping = ",".join(f"_ZGV_LLVM_N{lanes}v_{stem}({vector.name})" for lanes, vector in vectors.items())
-        callee.attributes.add(f'"vector-function-abi-variant"="{mapping}"')
+        attribute(callee, "vector-function-abi-variant", mapping)
     return Value(x.builder, x.dtype, x.builder.call(callee, [x.operand]))
-
-
-class _Attributes(ir.values.FunctionAttributes):  # type: ignore[misc]
-    """Function attributes that may be strings, of which llvmlite knows none."""
-
-    def add(self, name: str) -> None:
-        set.add(self, name)
 
 
 def _library(name: str, x: Number) -> Number:
@@ -71,7 +64,8 @@ def _lanewise(module: ir.Module, symbol: str, name: str, typed: ir.Type, lanes: 
     operand = typed if lanes == 1 else ir.VectorType(typed, lanes)
     function = ir.Function(module, ir.FunctionType(operand, [operand]), symbol)
     function.linkage = "weak_odr"  # kept until vectorisation calls it, and equal definitions are one
-    function.attributes = _Attributes(["noinline", "nounwind", "readnone"])
+    for flag in ("noinline", "nounwind", "readnone"):
+        function.attributes.add(flag)
     callee, (x,) = _declare(module, name, typed), function.args
     builder = ir.IRBuilder(function.append_basic_block())
     wanted = builder.fcmp_unordered("!=", x, ir.Constant(operand, 0.0 if lanes == 1 else [0.0] * lanes))

@@ -48,8 +48,7 @@ _BASE_10 = {
 @vectorizable
 def log(x: Number) -> Number:
     """The natural logarithm: -inf at both zeros, NaN below."""
-    k, f = split(x)
-    return _at_the_ends(x, _log_of_parts(to_float(k), f, 0.0))
+    return _at_the_ends(x, _log_of_parts(*split(x)))
 
 
 @vectorizable
@@ -71,12 +70,11 @@ def log10(x: Number) -> Number:
 
 
 def log1p_inside(x: Number) -> Number:
-    """log1p for finite x > -1: the log of u = 1 + x, and what u lost to rounding as a correction."""
-    u = 1 + x
-    k, f = split(u)
-    lost = where(x < 1, x - (u - 1), 1 - (u - x))
-    near = k == 0
-    return copy_sign(_log_of_parts(to_float(k), where(near, x, f), where(near, 0.0, lost / u)), x)
+    """log1p for finite x > -1: 1 + x gives k, and f = 2**-k x + (2**-k - 1) keeps what rounding takes from 1 + x."""
+    form = format_of(x)
+    k = _exponent(1 + x)
+    scale = from_bits((form.bias + 2 - k) << form.mantissa)  # 2**(2 - k): 2**-k may be subnormal
+    return copy_sign(_log_of_parts(k, 0.25 * (x * scale) + (0.25 * scale - 1)), x)
 
 
 def split(x: Number) -> tuple[Number, Number]:
@@ -84,10 +82,16 @@ def split(x: Number) -> tuple[Number, Number]:
     form = format_of(x)
     lift = form.mantissa + 2
     tiny = x < form.smallest_normal
-    pattern = bits(where(tiny, x * 2.0**lift, x))
-    k = (pattern - int(np.sqrt(form.float_type.type(0.5)).view(form.int_type))) >> form.mantissa
-    f = from_bits(pattern - (k << form.mantissa)) - 1
+    x = where(tiny, x * 2.0**lift, x)
+    k = _exponent(x)
+    f = from_bits(bits(x) - (k << form.mantissa)) - 1
     return where(tiny, k - lift, k), f
+
+
+def _exponent(x: Number) -> Number:
+    """k of x = 2**k m with m within [sqrt(1/2), sqrt(2)], for normal x > 0."""
+    form = format_of(x)
+    return (bits(x) - int(np.sqrt(form.float_type.type(0.5)).view(form.int_type))) >> form.mantissa
 
 
 def masked(x: Number) -> Number:
@@ -103,11 +107,12 @@ def _tail(f: Number) -> tuple[Number, Number]:
     return h, s * (h + z * polynomial(z, _LOG[format_of(f)]))
 
 
-def _log_of_parts(k: Number, f: Number, correction: Number) -> Number:
-    """log(2**k (1 + f)) + correction."""
+def _log_of_parts(k: Number, f: Number) -> Number:
+    """log(2**k (1 + f))."""
     first, second = LN2_PARTS[format_of(f)]
+    k = to_float(k)
     h, tail = _tail(f)
-    return k * first - ((h - (tail + (k * second + correction))) - f)
+    return k * first - ((h - (tail + k * second)) - f)
 
 
 def _log_of_base(x: Number, inverse: tuple[float, float], log_of_2: tuple[float, float]) -> Number:

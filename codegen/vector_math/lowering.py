@@ -5,6 +5,9 @@ the same steps into the calling function. Measured on `exp`: Numba needs 125 ms 
 and 5 ms to take it in this way, and both give the same machine loop. The bodies do not branch, so loops over them
 vectorise; none relies on fused multiply-add or is hurt by one (`fastmath={"contract"}`), but no other fast-math flag
 is allowed. The types are weak as NumPy's are: a Python number takes the type of what it meets.
+
+A loop over them computes more than it loads, so it asks for vectors of 512 bits; left to itself LLVM prefers 256 on
+most processors that have both (exp, log, sin and divisions: 15 to 30 percent slower).
 """
 
 from collections.abc import Callable
@@ -184,6 +187,7 @@ def vectorizable_on(kinds: str, result: str | None = None) -> Callable[..., Call
 
         def lower(context: Any, builder: ir.IRBuilder, signature: Any, args: tuple[ir.Value, ...]) -> ir.Value:
             dtype = np.dtype(signature.args[0].name)
+            _use_widest_vectors(builder.function)
             return body(*(Value(builder, dtype, arg) for arg in args)).operand
 
         for kind in (types.Float, types.Integer):
@@ -291,11 +295,29 @@ def multiply_in_any_order(x: Number, y: Number) -> Number:
 
 
 def polynomial(x: Number, coefficients: tuple[float, ...]) -> Number:
-    """Horner's rule, the constant coefficient first."""
+    """A polynomial, the constant coefficient first; a long one in two halves that do not wait for each other."""
+    if len(coefficients) < 6:
+        return _horner(x, coefficients)
+    square = x * x
+    return _horner(square, coefficients[::2]) + x * _horner(square, coefficients[1::2])
+
+
+def _horner(x: Number, coefficients: tuple[float, ...]) -> Number:
     total = x * coefficients[-1] + coefficients[-2]
     for coefficient in coefficients[-3::-1]:
         total = total * x + coefficient
     return total
+
+
+def _use_widest_vectors(function: ir.Function) -> None:
+    """See above; what such a loop spills must not cross cache lines, and LLVM finds out too late to align it itself."""
+    attribute(function, "prefer-vector-width", "512")
+    function.attributes.alignstack = 64
+
+
+def attribute(function: ir.Function, name: str, value: str) -> None:
+    """Give an LLVM function an attribute that llvmlite does not know, ``"name"="value"``."""
+    set.add(function.attributes, f'"{name}"="{value}"')
 
 
 def llvm_type(dtype: np.dtype[Any]) -> ir.Type:

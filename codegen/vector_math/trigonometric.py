@@ -1,7 +1,8 @@
 """Sine, cosine and tangent.
 
 x = n pi/2 + r with pi/2 in parts so short that n times each is exact, the remainders summed without loss; then the
-sine and cosine of |r| <= pi/4 by polynomials, of which n's two low bits choose one and its sign. Angles so large that
+sine and cosine of |r| <= pi/4 by polynomials, of which n's two low bits choose one and its sign. sin and cos of one
+angle share all but the choice. Angles so large that
 n has more digits than this can bear are left to the C library. Coefficients: Chebyshev fits by `mpmath.chebyfit` at
 60 digits.
 """
@@ -12,6 +13,7 @@ from graphc.codegen.vector_math.library import rarely
 from graphc.codegen.vector_math.lowering import (
     DOUBLE,
     SINGLE,
+    Format,
     Number,
     absolute,
     bits,
@@ -25,18 +27,12 @@ from graphc.codegen.vector_math.lowering import (
     where,
 )
 
-# Consecutive digits of pi/2, 26 each, the last rounded; n has 27.
-_HALF_PI = (
-    1.5707963109016418,
-    1.5893254712295857e-08,
-    6.123233601181349e-17,
-    3.945554081778929e-24,
-    8.4784276603689e-32,
-)
-# The same for float32 in float64: three parts do, of which the products with n need be exact for two only.
-_HALF_PI_FOR_SINGLE = (1.5707963109016418, 1.5893254712295857e-08, 6.123233995736766e-17)
-# Beyond it n has more digits; neighbouring float32 lie more than a period apart.
-LARGEST_ANGLE = 2.0**27
+# Consecutive digits of pi/2, 29 each, the last rounded; n has 24.
+_HALF_PI = (1.570796325802803, 9.920935774287987e-10, 2.2517417706346578e-18, 3.5215598651832e-27)
+# The same for float32 in float64: 26 digits, for n has 27, and the next 53.
+_HALF_PI_FOR_SINGLE = (1.5707963109016418, 1.5893254773528196e-08)
+# Beyond them n has more digits; neighbouring float32 lie more than a period apart there.
+LARGEST_ANGLE = {SINGLE: 2.0**27, DOUBLE: 2.0**24}
 # (sin(r) / r - 1) / r**2 and (cos(r) - 1 + r**2 / 2) / r**4 as functions of r**2
 _SIN = {
     SINGLE: (-0.16666664, 0.008332725, -0.00019582856),
@@ -65,68 +61,97 @@ _COS = {
 @vectorizable
 def sin(x: Number) -> Number:
     """The sine of x."""
-    n, (sine, _), (cosine, _) = _sin_cos_of_remainder(x)
-    return _or_library("sin", x, where(x == 0, x, _with_sign_of_bit_1(n, where((n & 1) == 0, sine, cosine))))
+    n, r = _remainder(x)
+    chosen = where((n & 1) == 0, _sine(r, format_of(x)), _cosine(r, format_of(x)))
+    return _or_library("sin", x, where(x == 0, x, _with_sign_of_bit_1(n, chosen)))
 
 
 @vectorizable
 def cos(x: Number) -> Number:
     """The cosine of x."""
-    n, (sine, _), (cosine, _) = _sin_cos_of_remainder(x)
-    return _or_library("cos", x, _with_sign_of_bit_1(n + 1, where((n & 1) == 0, cosine, sine)))
+    n, r = _remainder(x)
+    chosen = where((n & 1) == 0, _cosine(r, format_of(x)), _sine(r, format_of(x)))
+    return _or_library("cos", x, _with_sign_of_bit_1(n + 1, chosen))
 
 
 @vectorizable
 def tan(x: Number) -> Number:
-    """The tangent of x: the quotient, corrected for what sine and cosine lost to rounding."""
-    n, (sine, sine_lost), (cosine, cosine_lost) = _sin_cos_of_remainder(x)
+    """The tangent of x: the quotient of sine and cosine, of float32 in float64."""
+    quotient = _tan(x) if format_of(x) is DOUBLE else to_single(_tan_of_single(x))
+    return _or_library("tan", x, where(x == 0, x, quotient))
+
+
+def _tan(x: Number) -> Number:
+    """The quotient, corrected for what the remainder, sine and cosine lost to rounding."""
+    n, r, low = _remainder_in_parts(x)
+    z = r * r
+    h = 0.5 * z
+    w = 1 - h
+    sine_rest = z * r * polynomial(z, _SIN[DOUBLE]) + low * w
+    cosine_rest = ((1 - w) - h) + (z * z * polynomial(z, _COS[DOUBLE]) - r * low)
+    sine, cosine = r + sine_rest, w + cosine_rest
+    sine_lost, cosine_lost = sine_rest - (sine - r), cosine_rest - (cosine - w)
     even = (n & 1) == 0
     over, over_lost = where(even, sine, -cosine), where(even, sine_lost, -cosine_lost)
     under, under_lost = where(even, cosine, sine), where(even, cosine_lost, sine_lost)
     quotient = over / under
-    return _or_library("tan", x, where(x == 0, x, quotient + (over_lost - quotient * under_lost) / under))
+    return quotient + (over_lost - quotient * under_lost) / under
+
+
+def _tan_of_single(x: Number) -> Number:
+    n, r = _remainder_of_single(x)
+    sine, cosine = _sine(r, SINGLE), _cosine(r, SINGLE)
+    even = (n & 1) == 0
+    return where(even, sine, -cosine) / where(even, cosine, sine)
 
 
 def _or_library(name: str, x: Number, y: Number) -> Number:
     """y where |x| is at most `LARGEST_ANGLE` (or NaN), elsewhere the C library's result."""
-    large = absolute(x) > LARGEST_ANGLE
+    large = absolute(x) > LARGEST_ANGLE[format_of(x)]
     return where(large, rarely(name, where(large, x, 0.0)), y)
 
 
-def _sin_cos_of_remainder(x: Number) -> tuple[Number, tuple[Number, Number], tuple[Number, Number]]:
-    """n, sin(r) and cos(r) for x = n pi/2 + r, both with what rounding took; n is an integer whose low bits count."""
-    form = format_of(x)
-    n, r, low = _remainder(x) if form is DOUBLE else _remainder_of_single(x)
+def _sine(r: Number, form: Format) -> Number:
+    """sin(r) to the digits of a format."""
     z = r * r
-    h = 0.5 * z
-    w = 1 - h
-    sine_rest = z * r * polynomial(z, _SIN[form]) + low * w
-    cosine_rest = ((1 - w) - h) + (z * z * polynomial(z, _COS[form]) - r * low)
-    sine, cosine = r + sine_rest, w + cosine_rest
-    return n, (sine, sine_rest - (sine - r)), (cosine, cosine_rest - (cosine - w))
+    return r + z * r * polynomial(z, _SIN[form])
 
 
-def _remainder(x: Number) -> tuple[Number, Number, Number]:
-    """n and r of x = n pi/2 + r for float64, r in two parts to twice the digits."""
+def _cosine(r: Number, form: Format) -> Number:
+    """cos(r) to the digits of a format."""
+    z = r * r
+    return 1 + z * (z * polynomial(z, _COS[form]) - 0.5)
+
+
+def _remainder(x: Number) -> tuple[Number, Number]:
+    """n and r of x = n pi/2 + r, in the type of x; n is an integer whose low bits count."""
+    if format_of(x) is DOUBLE:
+        return _remainder_in_parts(x)[:2]
+    n, r = _remainder_of_single(x)
+    return low_bits(n), to_single(r)
+
+
+def _remainder_in_parts(x: Number) -> tuple[Number, Number, Number]:
+    """n and r for float64, r in two parts to twice the digits.
+
+    x - n pi/2 up to a part is a multiple of the last place of n times the next: then Dekker's difference is exact,
+    whichever is larger.
+    """
     n, multiple = _nearest_multiple(x)
-    first, *middle, last = _HALF_PI
-    r, low = x - n * first, 0.0
-    for part in middle:
-        r, error = _difference(r, n * part)
-        low = error + low
-    low = low - n * last
+    first, second, third, fourth = _HALF_PI
+    r, second_lost = _difference(x - n * first, n * second)
+    r, third_lost = _difference(r, n * third)
+    low = (second_lost + third_lost) - n * fourth
     total = r + low
     return multiple, total, (r - total) + low
 
 
-def _remainder_of_single(x: Number) -> tuple[Number, Number, Number]:
-    """The same for float32, through float64."""
+def _remainder_of_single(x: Number) -> tuple[Number, Number]:
+    """n and r for float32, both of 64 bits."""
     x = to_double(x)
     n, multiple = _nearest_multiple(x)
-    first, second, third = _HALF_PI_FOR_SINGLE
-    r = ((x - n * first) - n * second) - n * third
-    rounded = to_single(r)
-    return low_bits(multiple), rounded, to_single(r - to_double(rounded))
+    first, second = _HALF_PI_FOR_SINGLE
+    return multiple, (x - n * first) - n * second
 
 
 def _nearest_multiple(x: Number) -> tuple[Number, Number]:
@@ -136,10 +161,9 @@ def _nearest_multiple(x: Number) -> tuple[Number, Number]:
 
 
 def _difference(a: Number, b: Number) -> tuple[Number, Number]:
-    """a - b rounded, and what rounding took (Knuth)."""
+    """a - b rounded, and what rounding took (Dekker)."""
     d = a - b
-    v = d - a
-    return d, (a - (d - v)) - (b + v)
+    return d, (a - d) - b
 
 
 def _with_sign_of_bit_1(n: Number, x: Number) -> Number:
