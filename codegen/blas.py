@@ -5,7 +5,7 @@ transposed operand costs a flag. Numba registers its wrappers (`numba_xxgemm` an
 find SciPy's BLAS at their first call, so compiled callers can be cached on disk. Types that BLAS lacks get plain loops.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
@@ -16,6 +16,8 @@ from numba.np.linalg import check_blas_return, ensure_blas
 from numpy.typing import NDArray
 
 from graphc.codegen.intrinsics import contiguous_view, lowers
+from graphc.codegen.threads import has_blas_control, in_parts, limits, serial_blas
+from graphc.ir.costs import PRODUCT, REGION
 
 _KINDS = {types.float32: "s", types.float64: "d"}
 _LARGEST_DIM = 2**31 - 1  # SciPy's BLAS takes 32-bit dimensions
@@ -31,6 +33,21 @@ class _Matrix:
     columns: Any
 
 
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """The first matrix of a stack, and whether others follow it."""
+
+    matrix: _Matrix
+    stacked: bool
+
+    def at(self, builder: Any, index: Any) -> _Matrix:
+        """The matrix at `index`, or the one there is."""
+        if not self.stacked:
+            return self.matrix
+        start = builder.mul(index, builder.mul(self.matrix.rows, self.matrix.columns))
+        return replace(self.matrix, data=builder.gep(self.matrix.data, [start]))
+
+
 def gemm(
     a: NDArray[Any],
     b: NDArray[Any],
@@ -39,6 +56,7 @@ def gemm(
     transpose_b: bool = False,
     alpha: float = 1.0,
     beta: float = 0.0,
+    parts: int = 1,
 ) -> None:
     """Matrix product: out = alpha op(a) @ op(b) + beta out, where op transposes the last two axes if asked to.
 
@@ -55,6 +73,10 @@ def gemm(
         Whether the product reads the operand transposed; nothing is copied.
     alpha, beta
         Factors, converted to the arrays' dtype.
+    parts
+        On how many threads: each computes some of the matrices of a stack, or some rows of a single one, while BLAS
+        itself keeps to one thread. With 1, or where the product is small, BLAS does as it likes. The caller must not
+        hold Python's lock (`nogil`): Numba's wrappers take it in the thread that first needs BLAS, to find it.
 
     Raises
     ------
@@ -105,7 +127,7 @@ def _blend(product: NDArray[Any], out: NDArray[Any], alpha: float, beta: float) 
 @lowers(gemm)
 def _gemm(
     _typing: Any, a: Any, b: Any, out: Any, transpose_a: Any = False, transpose_b: Any = False, alpha: Any = 1.0,
-    beta: Any = 0.0,
+    beta: Any = 0.0, parts: Any = 1,
 ) -> Any:  # fmt: skip
     _check("gemm", a, b, out)
     if out.ndim < 2 or a.ndim not in (2, out.ndim) or b.ndim not in (2, out.ndim):
@@ -116,12 +138,81 @@ def _gemm(
         count = _INTP(1)
         for extent in cgutils.unpack_tuple(builder, stacks[2].shape)[:-2]:
             count = builder.mul(count, extent)
-        with cgutils.for_range(builder, count) as loop:
-            left, right, result = (_matrix(builder, stack, loop.index) for stack in stacks)
-            _multiply(context, builder, out.dtype, left, right, result, *args[3:])
+        products = _Products(out.dtype, tuple(_stack(builder, stack) for stack in stacks), count, *args[3:7])
+        if out.dtype in _KINDS:
+            _check_dims(context, builder, *products.dims(builder))
+        if isinstance(parts, int) or out.dtype not in _KINDS:
+            products.emit(context, builder, _INTP(0), count)
+        else:
+            products.emit_in_parts(context, builder, args[7])
         return context.get_dummy_value()
 
-    return types.void(a, b, out, types.boolean, types.boolean, types.float64, types.float64), generate
+    flags_and_factors = types.boolean, types.boolean, types.float64, types.float64
+    return types.void(a, b, out, *flags_and_factors, types.intp), generate
+
+
+@dataclass(frozen=True, slots=True)
+class _Products:
+    """The LLVM values of a stack of matrix products."""
+
+    dtype: Any
+    operands: tuple[_Stack, ...]
+    count: Any
+    transpose_a: Any
+    transpose_b: Any
+    alpha: Any
+    beta: Any
+
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """What `_multiply` takes after the matrices."""
+        return self.transpose_a, self.transpose_b, self.alpha, self.beta
+
+    def dims(self, builder: Any) -> tuple[Any, Any, Any]:
+        """How many rows and columns the results have, and how many terms are summed."""
+        a, _, out = (stack.matrix for stack in self.operands)
+        return out.rows, out.columns, builder.select(self.transpose_a, a.rows, a.columns)
+
+    def emit(self, context: Any, builder: Any, first: Any, last: Any) -> None:
+        """Multiply the matrices from `first` to `last` (not included)."""
+        with cgutils.for_range_slice(builder, first, last, _INTP(1)) as (index, _):
+            a, b, out = (stack.at(builder, index) for stack in self.operands)
+            _multiply(context, builder, self.dtype, a, b, out, *self.options)
+
+    def emit_rows(self, context: Any, builder: Any, first: Any, last: Any) -> None:
+        """Multiply a single matrix, for the rows of the result from `first` to `last` (not included)."""
+        a, b, out = (stack.at(builder, _INTP(0)) for stack in self.operands)
+        start = builder.select(self.transpose_a, first, builder.mul(first, a.columns))
+        a = replace(a, data=builder.gep(a.data, [start]))
+        data = builder.gep(out.data, [builder.mul(first, out.columns)])
+        out = replace(out, data=data, rows=builder.sub(last, first))
+        _multiply(context, builder, self.dtype, a, b, out, *self.options)
+
+    def emit_in_parts(self, context: Any, builder: Any, parts: Any) -> None:
+        """Multiply on threads where it pays."""
+        a, b, out = (stack.matrix for stack in self.operands)
+        work = _INTP(PRODUCT)
+        for extent in (self.count, *self.dims(builder)):
+            work = builder.mul(work, extent)
+        stacked = self.operands[2].stacked
+        values = [*(value for each in (a, b, out) for value in (each.data, each.rows, each.columns)), self.count, parts,
+                  *self.options]  # fmt: skip
+
+        def run_part(inside: Any, part: Any, given: list[Any]) -> None:
+            matrices = [_Matrix(*given[k : k + 3]) for k in (0, 3, 6)]
+            stacks = tuple(
+                _Stack(matrix, each.stacked) for matrix, each in zip(matrices, self.operands, strict=True)
+            )
+            products = _Products(self.dtype, stacks, given[9], *given[11:])
+            piece = limits(inside, part, given[10], given[9] if stacked else matrices[2].rows)
+            (products.emit if stacked else products.emit_rows)(context, inside, *piece)
+
+        pays = builder.and_(builder.icmp_signed(">=", work, _INTP(REGION)), has_blas_control(builder))
+        with builder.if_else(pays) as (threads, whole):
+            with threads:
+                in_parts(builder, parts, cgutils.true_bit, values, run_part, serial_blas)
+            with whole:
+                self.emit(context, builder, _INTP(0), self.count)
 
 
 @lowers(gemv)
@@ -132,7 +223,7 @@ def _gemv(_typing: Any, a: Any, x: Any, out: Any, transpose_a: Any = False, alph
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         transpose, alpha, beta = args[3:]
-        matrix = _matrix(builder, make_array(a)(context, builder, args[0]), _INTP(0))
+        matrix = _stack(builder, make_array(a)(context, builder, args[0])).matrix
         vector = _column(builder, make_array(x)(context, builder, args[1]))
         result = _column(builder, make_array(out)(context, builder, args[2]))
         as_matrices = matrix, vector, result, transpose, cgutils.false_bit, alpha, beta
@@ -187,12 +278,10 @@ def _check(name: str, *arrays: Any) -> None:
         raise errors.TypingError(f"{name} wants C-contiguous arrays of one dtype, not {listed}")
 
 
-def _matrix(builder: Any, stack: Any, index: Any) -> _Matrix:
-    """Return the matrix at `index` of a stack, or the one matrix there is."""
-    *stacked, rows, columns = cgutils.unpack_tuple(builder, stack.shape)
-    if not stacked:
-        return _Matrix(stack.data, rows, columns)
-    return _Matrix(builder.gep(stack.data, [builder.mul(index, builder.mul(rows, columns))]), rows, columns)
+def _stack(builder: Any, array: Any) -> _Stack:
+    """Return the stack that an array is; a matrix is the only one of its stack."""
+    *stacked, rows, columns = cgutils.unpack_tuple(builder, array.shape)
+    return _Stack(_Matrix(array.data, rows, columns), bool(stacked))
 
 
 def _column(builder: Any, vector: Any) -> _Matrix:
@@ -214,7 +303,6 @@ def _multiply(
         context.compile_internal(builder, _multiply_loops, signature, (*views, transpose_a, transpose_b, *factors))
         return
     inner = builder.select(transpose_a, a.rows, a.columns)
-    _check_dims(context, builder, out.rows, out.columns, inner)
     flag_a, flag_b = (builder.select(flag, _CHAR(ord("t")), _CHAR(ord("n"))) for flag in (transpose_a, transpose_b))
     alpha, beta = (_slot(context, builder, value, dtype) for value in (alpha, beta))
     row_a, row_b, row_out = (_at_least_one(builder, matrix.columns) for matrix in (a, b, out))

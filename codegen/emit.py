@@ -10,6 +10,7 @@ from graphc.codegen.module_text import function_text, module_text
 from graphc.codegen.names import Namespace, identifier
 from graphc.codegen.training import MinibatchLoop, loop_name, loop_text
 from graphc.ir.loops import Kernel, Program
+from graphc.ir.program_verify import overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class EmitOptions:
         bytes as `workspace_layout` says) and allocates nothing but results with axes. Otherwise each call allocates
         its own.
     loop
-        Add the minibatch loop over the host function, `loop_name(program)`; the host function takes a workspace then.
+        Add the minibatch loop over the host function (see `compiled_loop`), which takes a workspace then.
     standalone
         The host function checks the shapes that it is given, and groups what it returns; None trusts the caller.
     """
@@ -72,7 +73,10 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
     text = HostText(program, functions, options.workspace or options.loop is not None, options.standalone)
     does = _summary(program)
     summary = f"{does[:1].upper()}{does[1:]}"
-    blocks.append(function_text(host, text.argument_types, text.arguments, summary, list(text.lines())))
+    lines = list(text.lines())
+    borrows = not any(output.shape for output in program.outputs) and not any("arena(" in line for line in lines)
+    numba_options = "BORROWING" if borrows else "OPTIONS"
+    blocks.append(function_text(host, text.argument_types, text.arguments, summary, lines, options=numba_options))
     if options.loop is not None:
         blocks.append(loop_text(program, options.loop, loop))
     return module_text(f"{program.name}: {does}", blocks)
@@ -80,7 +84,12 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
 
 def _kernel(kernel: Kernel, name: str, text: KernelText, program: Program) -> str:
     types = argument_types(text, by_value(program), kernel.writes)
-    return function_text(name, types, text.arguments, kernel.origin, [line[4:] for line in text.lines], void=True)
+    lines = [line[4:] for line in text.lines]
+    shared = any(
+        overlap(buffer, other, program) for buffer in kernel.writes for other in kernel.buffers if other != buffer
+    )
+    options = "BORROWING" if shared else "INLINED" if kernel.parts is None else "KERNEL"
+    return function_text(name, types, text.arguments, kernel.origin, lines, void=True, options=options)
 
 
 def _summary(program: Program) -> str:

@@ -20,6 +20,7 @@ from graphc.ir.errors import CompileError
 from graphc.ir.loops import Buffer, Call, Kernel, Program, Step
 from graphc.ir.ops.checks import show
 from graphc.ir.types import Shape
+from graphc.passes.threads import work
 
 MEMORY = "memory"
 
@@ -232,7 +233,12 @@ class HostText:
 
     def _kernel(self, place: int, kernel: Kernel) -> Iterator[str]:
         arguments = (*(self.dims[dim] for dim in kernel.dim_names), *(self.names[buffer] for buffer in kernel.buffers))
-        yield from filled(f"{self.functions[place]}(", arguments, ")", indent=4)
+        function, parts = self.functions[place], kernel.parts
+        if parts is None:
+            yield from filled(f"{function}(", arguments, ")", indent=4)
+            return
+        head = f"in_threads({function}, {parts.extent}, {self._text(work(kernel))}, ("
+        yield from filled(head, arguments, ",))" if len(arguments) == 1 else "))", indent=4)
 
     def _call(self, call: Call) -> Iterator[str]:
         if call.routine == "check_index":
@@ -258,6 +264,7 @@ def _product(call: Call, names: Sequence[str]) -> str:
     rank_a, rank_b = (len(operand.shape) for operand in call.operands[:2])
     options = [f"transpose_{side}=True" for side in "ab" if call[f"transpose_{side}"]]
     blend = ["beta=1.0"] if call["accumulate"] else []
+    blend += [f"parts={call.parts}"] if call.parts > 1 else []
     if rank_a == rank_b == 1:
         return f"{out}[()] {'+=' if blend else '='} dot({a}, {b})"
     if rank_b == 1:

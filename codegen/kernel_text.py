@@ -52,15 +52,18 @@ LINE = 100  # characters up to which an expression grows by what it reads
 _ANY_ORDER = {"add": "radd", "multiply": "rmul", "maximum": "rmax", "minimum": "rmin"}
 _IN_PLACE = {"add": "+=", "multiply": "*=", "logical_and": "&=", "logical_or": "|="}
 _INT64 = np.dtype("int64")
+_UINT64 = np.dtype("uint64")
 _BOOL = np.dtype("bool")
 
 
 @dataclass(frozen=True, slots=True)
 class KernelText:
-    """The lines of a kernel's body, and its arguments: `dims` (names as in the IR), then `buffers`."""
+    """The lines of a kernel's body, and its arguments: the number of the part where it runs in `parts`, then `dims`
+    (names as in the IR), then `buffers`."""
 
     arguments: tuple[str, ...]
     lines: tuple[str, ...]
+    parts: int | None
     dims: tuple[str, ...]
     buffers: tuple[Buffer, ...]
 
@@ -85,9 +88,9 @@ def kernel_key(kernel: Kernel, scalars: Collection[Buffer]) -> tuple[object, ...
 
 
 def argument_types(text: KernelText, scalars: Collection[Buffer], writes: Collection[Buffer]) -> list[str]:
-    """The aliases of the arguments' Numba types, dims first."""
+    """The aliases of the arguments' Numba types, in order."""
     buffers = [type_alias(buffer, buffer in writes, buffer in scalars) for buffer in text.buffers]
-    return ["i64"] * len(text.dims) + buffers
+    return ["u64"] * (text.parts is not None) + ["i64"] * len(text.dims) + buffers
 
 
 def type_alias(buffer: Buffer, written: bool, scalar: bool) -> str:
@@ -115,11 +118,14 @@ class _Printer:
         self.names: dict[str, str] = {}
         self.dtypes: dict[str, np.dtype] = {}
         self.axes: set[str] = set()
+        if kernel.parts is not None:
+            self.axes.add(kernel.parts.axis)
+            self._declare(kernel.parts.axis, _UINT64, names)
         for statement in walk(kernel.body):
             match statement:
-                case Loop(axis=name):
+                case Loop(axis=name, kind=kind, share=share) if kind != "threads":
                     self.axes.add(name)
-                    self._declare(name, _INT64, names)
+                    self._declare(name, _INT64 if share is None else _UINT64, names)
                 case Let(name=name, dtype=dtype) | IndexValue(name=name, dtype=dtype):
                     self._declare(name, dtype, names)
                 case Load(name=name, buffer=buffer):
@@ -129,6 +135,7 @@ class _Printer:
                 case Accumulator(name=name, initial=initial):
                     self._declare(name, initial.dtype, names)
         self.accumulators = {each.name for each in walk(kernel.body) if isinstance(each, Accumulator)}
+        self.claim = names.claim
         self.templates: dict[tuple[str, np.dtype, np.dtype], Template] = {}
         self.uses: Counter[str] = Counter()
         self.lines: list[str] = []
@@ -166,9 +173,12 @@ class _Printer:
 
     def text(self) -> KernelText:
         """Print."""
-        self._block(self.kernel.body)
-        arguments = (*self.dims.values(), *self.buffers.values())
-        return KernelText(arguments, tuple(self.lines), tuple(self.dims), tuple(self.buffers))
+        threads = self.kernel.parts
+        self._block(self.kernel.body if threads is None else threads.body)
+        part = () if threads is None else (self.names[threads.axis],)
+        arguments = (*part, *self.dims.values(), *self.buffers.values())
+        count = None if threads is None else int(threads.extent)
+        return KernelText(arguments, tuple(self.lines), count, tuple(self.dims), tuple(self.buffers))
 
     # statements -------------------------------------------------------------------------------------------------------
 
@@ -202,7 +212,13 @@ class _Printer:
 
     def _loop(self, loop: Loop) -> None:
         self._spill(self.pending)
-        self._line(f"for {self.names[loop.axis]} in range({_unparse(extent(loop.extent, self.dims))}):")
+        limits = _unparse(extent(loop.extent, self.dims))
+        if loop.share is not None:
+            part, parts = loop.share
+            first, last = (self.claim(word) for word in ("first", "last"))
+            self._line(f"{first}, {last} = piece({self.names[part]}, {parts}, {limits})")
+            limits = f"{first}, {last}"
+        self._line(f"for {self.names[loop.axis]} in range({limits}):")
         self.indent += 1
         self._block(loop.body)
         self.indent -= 1
@@ -297,7 +313,8 @@ class _Printer:
                 return fill(self._template(statement), [self._value(arg) for arg in args])
             case IndexValue(index=index, dtype=dtype):
                 position = affine(index, self._variables(index), self.dims)
-                return position if dtype == _INT64 else call(dtype.name, position)
+                printed = self.dtypes[index.variables[0]] if _is_alone(index) else _INT64
+                return position if dtype == printed else call(dtype.name, position)
             case Load(buffer=buffer, index=index, mask=mask):
                 element = self._element(buffer, index)
                 if mask is None:
@@ -320,8 +337,7 @@ class _Printer:
         """An index that Numba does not test for its sign."""
         position = affine(index, self._variables(index), self.dims)
         constant_index = not index.terms and isinstance(index.offset, int)
-        axis_alone = index.offset == 0 and len(index.terms) == 1 and index.terms[0] == (index.variables[0], 1)
-        if constant_index or (axis_alone and index.variables[0] in self.axes):
+        if constant_index or (_is_alone(index) and index.variables[0] in self.axes):
             return position
         return call("uintp", position)
 
@@ -330,8 +346,8 @@ class _Printer:
         found: dict[str, ast.expr] = {}
         for name in index.variables:
             value = self._value(name)
-            alone = len(index.terms) == 1 and index.offset == 0
-            found[name] = value if alone or self.dtypes[name] == _INT64 else call("int64", value)
+            plain = _is_alone(index) or self.dtypes[name] == _INT64
+            found[name] = value if plain else call("int64", value)
         return found
 
     def _template(self, let: Let) -> Template:
@@ -354,6 +370,11 @@ class _Printer:
 
     def _line(self, text: str) -> None:
         self.lines.append("    " * self.indent + text)
+
+
+def _is_alone(index: Affine) -> bool:
+    """Whether an index is a variable and nothing else."""
+    return index.offset == 0 and len(index.terms) == 1 and index.terms[0][1] == 1
 
 
 def _unparse(tree: ast.AST) -> str:

@@ -10,21 +10,47 @@ from graphc.codegen.names import IMPORTS, TYPE_ALIAS, TYPE_ALIASES
 
 WIDTH = 120
 
-# Kernels and hosts: IEEE arithmetic but for fused multiply-adds, Numba's file cache, no Python thread lock held.
-_OPTIONS = """\
-OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "no_cfunc_wrapper": True}"""
+# Options of functions. Kernels and hosts: IEEE arithmetic but for fused multiply-adds, Numba's file cache, no Python
+# thread lock held. What allocates nothing and returns no array does without reference counts (their atomic instructions
+# take a third of a small step), and that it compiles without Numba's runtime is proof that it allocates nothing. Only
+# hosts call kernels, and Python none. As part of the host a kernel needs no arrays passed (another third of a small
+# step); on threads it is a function.
+_OPTIONS = {
+    "OPTIONS": """\
+OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "no_cfunc_wrapper": True}""",
+    "BORROWING": """\
+BORROWING = {**OPTIONS, "_nrt": False}  # allocates nothing, counts no references""",
+    "KERNEL": """\
+KERNEL = {**BORROWING, "no_cpython_wrapper": True, "pipeline_class": KernelCompiler}  # arrays do not overlap""",
+    "INLINED": """\
+INLINED = {**KERNEL, "forceinline": True}""",
+}
 _DTYPES = {alias: "boolean" if dtype == "bool" else dtype for dtype, alias in TYPE_ALIASES.items()}
 
 
 def function_text(
-    name: str, types: Sequence[str], arguments: Sequence[str], summary: str, body: Sequence[str], void: bool = False
+    name: str,
+    types: Sequence[str],
+    arguments: Sequence[str],
+    summary: str,
+    body: Sequence[str],
+    void: bool = False,
+    options: str = "OPTIONS",
+    later: bool = False,
 ) -> str:
-    """A function with an explicit signature; lines of the body come without the function's own indentation."""
-    close = ")" if void else ",)" if len(types) == 1 else ")"
-    signature = filled("types.void(" if void else "(", types, close, 4, 4 + len(", **OPTIONS)"))
-    first = f"@njit({signature[0]}, **OPTIONS)"
-    lines = [first] if len(signature) == 1 else ["@njit(", *(f"    {line}" for line in signature[:-1])]
-    lines += [] if len(signature) == 1 else [f"    {signature[-1]},", "    **OPTIONS,", ")"]
+    """A function with an explicit signature; lines of the body come without the function's own indentation.
+
+    `options` is the name of some. A function for `later` is not compiled with the module; its signature stands beside
+    it, as ``<name>_types``.
+    """
+    head, close = ("types.void(", ")") if void else ("(", ",)" if len(types) == 1 else ")")
+    signature = filled(head, types, close, 4, 4 + len(f", **{options})"))
+    if later:
+        lines = [*filled(f"{name}_types = {head}", types, close), "", "", f"@njit(**{options})"]
+    elif len(signature) == 1:
+        lines = [f"@njit({signature[0]}, **{options})"]
+    else:
+        lines = ["@njit(", *(f"    {line}" for line in (*signature[:-1], f"{signature[-1]},", f"**{options},")), ")"]
     lines += filled(f"def {name}(", arguments, "):")
     if summary:
         lines += textwrap.wrap(f'"""{summary}"""', WIDTH, initial_indent="    ", subsequent_indent="    ")
@@ -36,7 +62,9 @@ def module_text(summary: str, functions: Sequence[str]) -> str:
     """A module of functions: docstring, the imports and types that they use, and they."""
     used = {node.id for function in functions for node in ast.walk(ast.parse(function)) if isinstance(node, ast.Name)}
     aliases = sorted(name for name in used if TYPE_ALIAS.fullmatch(name))
-    types = "\n".join((*(f"{alias} = {_numba_type(alias)}" for alias in aliases), _OPTIONS))
+    used |= {"KernelCompiler"} if used & {"KERNEL", "INLINED"} else set()
+    last = max(place for place, name in enumerate(_OPTIONS) if name in used)  # each is made of the one before
+    types = "\n".join((*(f"{alias} = {_numba_type(alias)}" for alias in aliases), *list(_OPTIONS.values())[: last + 1]))
     head = ("\n".join(textwrap.wrap(f'"""{summary}"""', WIDTH)), "\n".join(_imports(used)), types)
     return "\n\n\n".join(("\n\n".join(head), *functions)) + "\n"
 

@@ -19,6 +19,8 @@ IMPORTS: dict[str, str] = {
     **dict.fromkeys(("inf", "nan", "uintp"), "numpy"),
     **dict.fromkeys(("dot", "gemm", "gemv"), "graphc.codegen.blas"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), "graphc.codegen.runtime"),
+    **dict.fromkeys(("in_threads", "piece"), "graphc.codegen.threads"),
+    "KernelCompiler": "graphc.codegen.kernel_compiler",
     **dict.fromkeys(vector_math.__all__, "graphc.codegen.vector_math"),
 }
 
@@ -26,7 +28,8 @@ IMPORTS: dict[str, str] = {
 TYPE_ALIASES: dict[str, str] = {**DTYPES, "bool": "boolean"}
 TYPE_ALIAS = re.compile(rf"(?P<const>const_)?(?P<dtype>{'|'.join(TYPE_ALIASES.values())})(_(?P<rank>\d)d)?")
 
-_RESERVED = frozenset((*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTS, "OPTIONS"))
+_OPTIONS = ("OPTIONS", "BORROWING", "KERNEL", "INLINED")  # see `module_text`
+_RESERVED = frozenset((*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTS, *_OPTIONS))
 
 
 def dtype_name(dtype: np.dtype) -> str:

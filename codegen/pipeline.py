@@ -23,6 +23,7 @@ from graphc.passes.pack import Block
 from graphc.passes.partition import Partition
 from graphc.passes.simplify import Simplify
 from graphc.passes.stabilize import Stabilize
+from graphc.passes.threads import Split
 
 LANGUAGES: Mapping[type, Language] = {
     **TENSOR_LANGUAGES,
@@ -50,10 +51,12 @@ def pipeline(
     blocks: Sequence[Block] | None,
     after_partition: Sequence[Pass] = (),
     options: EmitOptions = EmitOptions(),  # noqa: B008  # frozen
+    threads: int = 1,
 ) -> tuple[Pass, ...]:
     """The passes of a variant ("forward", "joint" or "split") of a built graph, in order.
 
-    `after_partition` are passes on the packed graph that no stage of its own shows: a trainer's updates.
+    `after_partition` are passes on the packed graph that no stage of its own shows: a trainer's updates. Kernels are
+    split for more than one of `threads`, and never in what users call from compiled code (`options.standalone`).
     """
     split_after = n_outputs if variant == "split" else None
     packed = None if blocks is None else tuple(blocks)
@@ -67,6 +70,7 @@ def pipeline(
         *after_partition,
         Lower(),
         Fuse(),
+        *([Split(threads)] if threads > 1 else []),
         PlanMemory(),
         Emit(options),
     )

@@ -8,12 +8,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphc.codegen.cache import load
-from graphc.codegen.host_text import host_name
+from graphc.emitted import BySize, Emitted
 from graphc.ir.errors import FeedIndexError
 from graphc.ir.graph import Graph, naming
-from graphc.ir.interpret import interpret
-from graphc.ir.loops import Program as LoopProgram
+from graphc.ir.interpret import bind_dims, interpret
 from graphc.ir.ops import wrap_index
 
 TARGETS = ("cpu", "cuda", "interpret")
@@ -21,7 +19,7 @@ TARGETS = ("cpu", "cuda", "interpret")
 # How many sets of shapes are called without preparation.
 KNOWN_SHAPES = 64
 
-Extra: TypeAlias = "Callable[[Sequence[Any]], tuple[Any, ...]]"
+Chosen: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
 
 
 class Executable:
@@ -31,31 +29,28 @@ class Executable:
     ----------
     graph : Graph
         Differentiated and packed: its params are block leaves.
-    function : callable
-        ``function(*inputs, *blocks, *extra)`` returns the outputs, a single one by itself, and stores updates into the
-        blocks.
-    extra : callable
-        What the function takes beside inputs and blocks, for those.
+    choose : callable
+        Given inputs and blocks, it returns ``(function, extra)``: ``function(*inputs, *blocks, *extra)`` returns the
+        outputs, a single one by itself, and stores updates into the blocks. The same for the same shapes.
     typed : bool
         Whether the function refuses arrays of another dtype or layout by a TypeError, before it does anything.
     """
 
-    def __init__(
-        self, graph: Graph, function: Callable[..., Any], extra: Extra = lambda arguments: (), typed: bool = False
-    ) -> None:
+    def __init__(self, graph: Graph, choose: Callable[[Sequence[Any]], Chosen], typed: bool = False) -> None:
         self.graph = graph
         self.names = naming(graph)
         self.input_names = tuple(self.names[node] for node in graph.inputs)
         self.block_names = tuple(self.names[node] for node in graph.params)
         self.output_names = tuple(self.names[node] for node in graph.outputs)
-        self._function, self._extra = function, extra
+        self._choose = choose
         # Compiled code returns Python numbers for shape (); results are NumPy scalars of the view's dtype.
         self._scalars = tuple((k, node.dtype.type) for k, node in enumerate(graph.outputs) if node.shape == ())
+        self._only = self._scalars[0][1] if len(self._scalars) == len(graph.outputs) == 1 else None
         self._fed = tuple(self.names[node] for node in graph.inputs if node.shape)
         # An itemgetter is the quickest way to the feeds, but of a single one it gives no tuple.
         self._pick = itemgetter(*self._fed) if len(self._fed) > 1 else lambda feeds: tuple(map(feeds.get, self._fed))
         self._typed = typed
-        self._known: dict[tuple[tuple[int, ...], ...], tuple[Any, ...]] = {}
+        self._known: dict[tuple[tuple[int, ...], ...], Chosen] = {}
 
     def __call__(self, inputs: Sequence[Any], blocks: Sequence[np.ndarray]) -> tuple[Any, ...]:
         """The outputs.
@@ -65,15 +60,15 @@ class Executable:
         FeedError
             (IndexError) for an index out of range.
         """
-        extra = self._extra([*inputs, *blocks])
+        function, extra = self._choose([*inputs, *blocks])
         try:
-            results = self._function(*inputs, *blocks, *extra)
+            results = function(*inputs, *blocks, *extra)
         except IndexError as error:
             raise out_of_range(self.graph, error) from error
         if self._typed:
             if len(self._known) == KNOWN_SHAPES:  # each may hold memory of its own
                 self._known.clear()
-            self._known[tuple(array.shape for array in inputs[: len(self._fed)])] = extra
+            self._known[tuple(array.shape for array in inputs[: len(self._fed)])] = function, extra
         return self._values(results)
 
     def quick(
@@ -88,8 +83,8 @@ class Executable:
             return None
         try:
             arrays = self._pick(feeds)
-            extra = self._known[tuple([array.shape for array in arrays])]
-            results = self._function(*arrays, *numbers, *blocks, *extra)
+            function, extra = self._known[tuple([array.shape for array in arrays])]
+            results = function(*arrays, *numbers, *blocks, *extra)
         except (KeyError, AttributeError, TypeError):
             return None
         except IndexError as error:
@@ -98,6 +93,8 @@ class Executable:
 
     def _values(self, results: Any) -> tuple[Any, ...]:
         """What the function returned as a tuple, numbers as NumPy scalars."""
+        if self._only is not None:  # a loss and nothing else: the rest takes 0.4 us
+            return (self._only(results),)
         values = [results] if len(self.output_names) == 1 else list(results or ())
         for k, scalar in self._scalars:
             values[k] = scalar(values[k])
@@ -137,29 +134,23 @@ def interpreted(graph: Graph) -> Executable:
         results = [value if value.ndim else value[()] for value in values[: len(graph.outputs)]]
         return results[0] if len(results) == 1 else results
 
-    return Executable(graph, function)
+    return Executable(graph, lambda arguments: (function, ()))
 
 
 def compiled(
-    graph: Graph,
-    program: LoopProgram,
-    source: str,
-    workspace: Callable[[Sequence[Any]], np.ndarray] | None = None,
+    graph: Graph, emitted: BySize, workspace: Callable[[Emitted, Mapping[str, int]], np.ndarray] | None = None
 ) -> Executable:
-    """A graph run by the functions in its emitted module.
+    """A graph run by the functions in its emitted modules.
 
-    `workspace` gives the memory for some arguments, where the module was emitted to take it as its last argument.
+    `workspace` gives the memory for a module and sizes of dims, where modules take it as their last argument.
     """
-    constants = tuple(array for _, array in program.constants)
+    names = naming(graph)
+    leaves = {names[node]: node for node in graph.inputs}
 
-    def extra(arguments: Sequence[Any]) -> tuple[Any, ...]:
-        return constants if workspace is None else (*constants, workspace(arguments))
+    def choose(arguments: Sequence[Any]) -> Chosen:
+        sizes = bind_dims(leaves, {name: np.shape(array) for name, array in zip(leaves, arguments, strict=False)})
+        chosen = emitted.choose(sizes)
+        constants = tuple(array for _, array in chosen.program.constants)
+        return chosen.function, constants if workspace is None else (*constants, workspace(chosen, sizes))
 
-    return Executable(graph, host_function(program, source), extra, typed=True)
-
-
-def host_function(program: LoopProgram, source: str) -> Callable[..., Any]:
-    """The jitted function that an emitted module is for."""
-    name = host_name(program)
-    function: Callable[..., Any] = getattr(load(name, source), name)
-    return function
+    return Executable(graph, choose, typed=True)

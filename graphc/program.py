@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from graphc.build import Built, build
 from graphc.codegen.emit import EmitOptions
 from graphc.codegen.host_text import Standalone
 from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
-from graphc.executable import TARGETS, Executable, compiled, host_function, interpreted
+from graphc.codegen.threads import default_threads
+from graphc.emitted import BySize, Emitted
+from graphc.executable import TARGETS, Executable, compiled, interpreted
 from graphc.feeds import Inputs, Slot, unknown_name
 from graphc.initializers import Initial, initial_value
 from graphc.ir.core import INPUT, PARAM, Node
@@ -65,7 +67,8 @@ def compile(
     seed : int
         Initial parameters are a function of (seed, name).
     threads : int, optional
-        The number of threads that kernels may use; they run serially so far (products use BLAS's own threads).
+        How many threads kernels and products may use where there is enough to do; None or 0: ``GRAPHC_NUM_THREADS``,
+        or one for each core. Results are the same whenever the number is.
     name : str, optional
         The graph's name in what is printed.
 
@@ -94,7 +97,7 @@ def compile(
         built = build(roots, wrt, updates, name)
     _check_derivatives(built)
     start = {each: initial_value(initial, seed, each) for each, initial in built.initial.items()}
-    return Program(built, single, target, gather_parameters(built.initial, start, params))
+    return Program(built, single, target, gather_parameters(built.initial, start, params), threads or default_threads())
 
 
 def check_options(wrt: Any, target: Any, params: Any, seed: Any, threads: Any) -> None:
@@ -185,12 +188,20 @@ class Variant:
     blocks: tuple[Any, ...] | None
     target: str
     options: EmitOptions = field(default_factory=EmitOptions)
+    threads: int = 1  # which it may use where there is enough to do
+    stages: dict[int, Mapping[str, Snapshot]] = field(default_factory=dict)  # for each number of threads asked for
 
-    @cached_property
-    def snapshots(self) -> Mapping[str, Snapshot]:
-        """The state after every stage."""
-        passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks, options=self.options)
-        return {snapshot.stage: snapshot for snapshot in compile_graph(self.graph, passes)}
+    def snapshots(self, threads: int) -> Mapping[str, Snapshot]:
+        """The state after every stage, for a number of threads."""
+        if threads not in self.stages:
+            passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks, (), self.options, threads)
+            self.stages[threads] = {snapshot.stage: snapshot for snapshot in compile_graph(self.graph, passes)}
+        return self.stages[threads]
+
+    def emitted(self, threads: int) -> tuple[Emitted, ...]:
+        """What is run by a number of threads: one module, or forward and backward."""
+        programs, sources = (self.snapshots(threads)[stage].state for stage in ("memory", "emit"))
+        return tuple(Emitted(*parts, threads) for parts in zip(programs, sources, strict=True))
 
     @cached_property
     def executables(self) -> tuple[Executable, ...]:
@@ -199,8 +210,14 @@ class Variant:
             passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks)
             until = next(k for k, step in enumerate(passes, 1) if step.name == "partition")
             return tuple(interpreted(graph) for graph in compile_graph(self.graph, passes[:until])[-1].state)
-        stages = (self.snapshots[stage].state for stage in ("partition", "memory", "emit"))
-        return tuple(compiled(*parts) for parts in zip(*stages, strict=True))
+        graphs = self.snapshots(1)["partition"].state
+        return tuple(
+            compiled(graph, BySize(serial, partial(self._parallel, place) if self.threads > 1 else None))
+            for place, (graph, serial) in enumerate(zip(graphs, self.emitted(1), strict=True))
+        )
+
+    def _parallel(self, place: int) -> Emitted:
+        return self.emitted(self.threads)[place]
 
 
 class Program:
@@ -209,14 +226,16 @@ class Program:
     Parameters are in `params`, live: a mapping from name to NumPy view.
     """
 
-    def __init__(self, built: Built, single: bool, target: str, params: Parameters) -> None:
+    def __init__(self, built: Built, single: bool, target: str, params: Parameters, threads: int) -> None:
         self._built = built
         self._single = single
         self._target = target
+        self._threads = threads
         self._params = params
         self._blocks = [block.values for block in params.blocks]
         self._inputs = Inputs(built.graph, built.aliases)
         self._variants: dict[tuple[str, bool], Variant] = {}
+        self._ready: dict[str, tuple[Executable, ...]] = {}
         self._lock = threading.RLock()
 
     # what it is -----------------------------------------------------------------------------------------------------
@@ -236,7 +255,7 @@ class Program:
         """The emitted module."""
         return self.ir("emit")
 
-    def ir(self, stage: str, variant: str | None = None) -> str:
+    def ir(self, stage: str, variant: str | None = None, *, threads: int = 1) -> str:
         """The text of what stands after a stage.
 
         Parameters
@@ -245,23 +264,25 @@ class Program:
             One of `stages`.
         variant : {"forward", "joint", "split"}, optional
             "joint" where the program was compiled with wrt, else "forward".
+        threads : int
+            What is run by one thread, or (from "memory" on) by several, where there is enough to do.
         """
-        state = self._snapshot(stage, variant).state
+        state = self._snapshot(stage, variant, threads).state
         texts = (LANGUAGES[type(item)].text(item) for item in state)
         return "\n".join(text.rstrip("\n") + "\n" for text in texts)
 
-    def graph(self, stage: str, variant: str | None = None) -> Any:
+    def graph(self, stage: str, variant: str | None = None, *, threads: int = 1) -> Any:
         """What stands after a stage as an object: a `Graph`, a `loops.Program` or text; a pair of them once split."""
-        state = self._snapshot(stage, variant).state
+        state = self._snapshot(stage, variant, threads).state
         return state[0] if len(state) == 1 else state
 
-    def _snapshot(self, stage: str, variant: str | None) -> Snapshot:
+    def _snapshot(self, stage: str, variant: str | None, threads: int) -> Snapshot:
         if stage not in STAGES:
             raise CompileValueError(unknown_name(str(stage), STAGES, "stage"))
         if variant is not None and variant not in VARIANTS:
             raise CompileValueError(unknown_name(str(variant), VARIANTS, "variant"))
         with self._lock:
-            return self._variant(variant or self._default).snapshots[stage]
+            return self._variant(variant or self._default).snapshots(threads)[stage]
 
     @property
     def _default(self) -> str:
@@ -269,8 +290,10 @@ class Program:
 
     def _executables(self, variant: str) -> tuple[Executable, ...]:
         """The functions of a variant, compiled by whoever comes first."""
-        with self._lock:
-            return self._variant(variant).executables
+        if variant not in self._ready:
+            with self._lock:
+                self._ready[variant] = self._variant(variant).executables
+        return self._ready[variant]
 
     def _variant(self, name: str, packed: bool = True) -> Variant:
         """A variant, under the lock: what it holds is made once."""
@@ -298,7 +321,8 @@ class Program:
             graph = replace(graph, updates=())
         count = len(graph.outputs)
         if packed:
-            return Variant(name, graph, count, tuple(block.layout for block in self._params.blocks), self._target)
+            blocks = tuple(block.layout for block in self._params.blocks)
+            return Variant(name, graph, count, blocks, self._target, threads=self._threads)
         options = EmitOptions(standalone=Standalone(graph.guards, None if self._single else count))
         return Variant(name, graph, count, None, self._target, options)
 
@@ -355,7 +379,7 @@ class Program:
         if self._built.graph.updates:
             raise CompileValueError(f"{self._built.graph.name} has updates, which only calls of the program store")
         with self._lock:
-            snapshots = self._variant(self._default, packed=False).snapshots
+            snapshots = self._variant(self._default, packed=False).snapshots(1)
         (program,), (source,) = snapshots["memory"].state, snapshots["emit"].state
         if program.constants:
             names = ", ".join(buffer.name for buffer, _ in program.constants)
@@ -363,7 +387,7 @@ class Program:
                 f"{self._built.graph.name} holds constant arrays ({names}), which a jitted function cannot carry",
                 hint="declare them as an Input or a Param",
             )
-        return host_function(program, source)
+        return Emitted(program, source).function
 
     # arguments and results --------------------------------------------------------------------------------------------
 
@@ -407,14 +431,16 @@ class Program:
     def _gradients(self, results: Sequence[Any]) -> dict[str, Any]:
         """Gradients by name: parameters' are cut out of the packed ones."""
         found: dict[str, Any] = {}
-        for name, (position, slot) in self._gradient_places.items():
-            value = results[position] if slot is None else slot.view(results[position])
-            found[name] = value[()] if slot is not None and not slot.shape else value
+        for name, position, part, shape in self._gradient_places:
+            value = results[position]
+            if part is not None:
+                value = value[part]
+            found[name] = value if shape is None else value.reshape(shape)
         return found
 
     @cached_property
-    def _gradient_places(self) -> dict[str, tuple[int, PackedSlot | None]]:
-        """Which result holds the gradient of each name of wrt, and which part of it (None: all).
+    def _gradient_places(self) -> list[tuple[str, int, slice | int | None, tuple[int, ...] | None]]:
+        """For each name of wrt: which result holds its gradient, which part of it (None: all), reshaped to what.
 
         First come those of inputs and inner views, then one for each block with parameters in wrt.
         """
@@ -426,4 +452,14 @@ class Program:
                   if (slots := [slot for slot in block.layout.slots if slot.name in params])]  # fmt: skip
         for position, slots in enumerate(packed, len(plain)):
             places.update((params[slot.name], (position, slot)) for slot in slots)
-        return {name: places[k] for name, k in self._built.wrt.items()}
+        found: list[tuple[str, int, slice | int | None, tuple[int, ...] | None]] = []
+        for name, k in self._built.wrt.items():
+            position, slot = places[k]
+            if slot is None:
+                found.append((name, position, None, None))
+            elif not slot.shape:  # a NumPy scalar
+                found.append((name, position, slot.offset, None))
+            else:
+                part = slice(slot.offset, slot.offset + slot.size)
+                found.append((name, position, part, slot.shape if len(slot.shape) > 1 else None))
+        return found

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.build import Built, build
+from graphc.codegen.threads import default_threads
 from graphc.data_files import read_parameters, write_atomically
 from graphc.feeds import unknown_name
 from graphc.initializers import initial_value
@@ -70,7 +71,7 @@ class Trainer:
             raise CompileTypeError(f"Trainer wants an optimizer, got {shown(optimizer)}", hint="SGD(0.1) or Adam()")
         check_options(wrt, target, params, seed, threads)
         self._optimizer = optimizer
-        self._target, self._seed, self._threads = target, seed, threads
+        self._target, self._seed, self._threads = target, seed, threads or default_threads()
         self._loss, self._metrics = loss, tuple(metrics)
         self._trained = _trained(build([loss], wrt))
         built = build([loss, *self._metrics], self._trained)
@@ -84,7 +85,8 @@ class Trainer:
         self._steps: dict[bool, TrainingStep] = {}
         self._programs: dict[tuple[View, ...], Program] = {}
         # What a step reads and updates in place: parameters, then the optimiser's state.
-        self._blocks = (*(block.values for block in self._params.blocks), *self._step(False).new_state())
+        self._plain = self._step(False)
+        self._blocks = (*(block.values for block in self._params.blocks), *self._plain.new_state())
         self._count = 0
 
     @property
@@ -102,8 +104,7 @@ class Trainer:
 
     def step(self, /, **feeds: Any) -> Any:
         """One native call: forward, adjoint, update. Returns the loss before the update, a NumPy scalar."""
-        step = self._step(False)
-        lr = self._optimizer.lr
+        step, lr = self._plain, self._optimizer.lr
         numbers = (float(lr(self._count) if callable(lr) else lr), self._count + 1.0)
         results = step.executable.quick(feeds, numbers, self._blocks)
         if results is None:
@@ -117,7 +118,9 @@ class Trainer:
         if with_metrics not in self._steps:
             built = self._built if with_metrics or not self._metrics else build([self._loss], self._trained)
             blocks = [block.layout for block in self._params.blocks]
-            self._steps[with_metrics] = TrainingStep(built, self._optimizer, blocks, self._batch_dim, self._target)
+            self._steps[with_metrics] = TrainingStep(
+                built, self._optimizer, blocks, self._batch_dim, self._target, self._threads
+            )
         return self._steps[with_metrics]
 
     def _rates(self, steps: int) -> np.ndarray:
@@ -167,28 +170,34 @@ class Trainer:
             For data that does not fit; before anything is trained.
         """
         _check_counts(epochs, batch_size, seed)
-        runner, count = self._runner(data, batch_size)
+        runner = self._runner(data, batch_size)
         if validation is not None:
             runner.step.inputs.arrays(validation)
         names = self._report_names()
         history: dict[str, list[float]] = {}
         pace = _Pace()
-        with _progress(epochs * -(-count // runner.batch_size)) as bar:
-            for epoch in range(epochs):
-                order = _order(seed, epoch, count, shuffled=batch_size is not None)
-                totals = self._epoch(runner, order, pace, bar.update)
-                logs = dict(zip(names, (totals / count).tolist(), strict=True))
+        epoch = 0
+        with _progress(epochs * runner.steps) as bar:
+            while epoch < epochs:
+                # Nobody looks between epochs: then those that are short are run by one call.
+                several = 1 if callbacks or validation is not None else max(1, pace.steps // runner.steps)
+                orders = runner.orders(seed, range(epoch, min(epochs, epoch + several)))
+                means = self._epochs(runner, orders, pace, bar.update) / runner.count
+                epoch += len(orders)
+                for name, values in zip(names, means.T.tolist(), strict=True):
+                    history.setdefault(name, []).extend(values)
+                logs = {name: history[name][-1] for name in names}
                 if validation is not None:
-                    logs |= {f"val_{name}": value for name, value in self.evaluate(validation).items()}
-                for name, value in logs.items():
-                    history.setdefault(name, []).append(value)
+                    for name, value in self.evaluate(validation).items():
+                        logs[f"val_{name}"] = value
+                        history.setdefault(f"val_{name}", []).append(value)
                 bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()}, refresh=False)
                 for callback in callbacks:
-                    callback(epoch, logs)
+                    callback(epoch - 1, logs)
         return history
 
-    def _runner(self, data: Mapping[str, Any], batch_size: int | None) -> tuple[BatchRunner, int]:
-        """What runs steps over batches of the data, whose shapes are all checked; and the number of examples."""
+    def _runner(self, data: Mapping[str, Any], batch_size: int | None) -> BatchRunner:
+        """What runs steps over batches of the data, whose shapes are all checked."""
         step = self._step(True)
         if not any(step.batched):
             raise CompileValueError(
@@ -203,23 +212,26 @@ class Trainer:
         size = count if batch_size is None else min(int(batch_size), count)
         for batch in {size, count % size or size}:
             step.inputs.sizes(step.batch_shapes(arrays, batch))
-        return BatchRunner(step, arrays, self._blocks, size), count
+        return BatchRunner(step, arrays, self._blocks, size)
 
-    def _epoch(self, runner: BatchRunner, order: np.ndarray, pace: _Pace, progress: Callable[[int], Any]) -> np.ndarray:
-        """All steps of an epoch; between native calls Python shows progress and sees Ctrl-C."""
-        steps = -(-len(order) // runner.batch_size)
-        rates = self._rates(steps)
-        numbers = np.arange(self._count + 1, self._count + steps + 1, dtype=np.float64)
-        totals = np.zeros(len(runner.step.built.graph.outputs))
+    def _epochs(
+        self, runner: BatchRunner, orders: np.ndarray, pace: _Pace, progress: Callable[[int], Any]
+    ) -> np.ndarray:
+        """All steps of some epochs; between native calls Python shows progress and sees Ctrl-C."""
+        epochs, steps = len(orders), runner.steps
+        rates = self._rates(epochs * steps).reshape(epochs, steps)
+        numbers = np.arange(1.0, epochs * steps + 1).reshape(epochs, steps) + self._count
+        totals = np.zeros((epochs, len(runner.step.built.graph.outputs)))
         first = 0
         while first < steps:
-            last = min(steps, first + pace.steps)
+            last = steps if epochs > 1 else min(steps, first + pace.steps)
+            done = epochs * (last - first)
             began = time.perf_counter()
             # Counted before, since Ctrl-C arrives the moment that the native call is over.
-            self._count += last - first
-            runner.run(first, last, order, rates, numbers, totals)
-            pace.took(last - first, time.perf_counter() - began)
-            progress(last - first)
+            self._count += done
+            runner.run(first, last, orders, rates, numbers, totals)
+            pace.took(done, time.perf_counter() - began)
+            progress(done)
             first = last
         return totals
 
@@ -316,13 +328,6 @@ def _check_counts(epochs: Any, batch_size: Any, seed: Any) -> None:
         if not (is_count or (name == "batch_size" and value is None)):
             wanted = "a positive integer or None" if name == "batch_size" else "an integer from 0"
             raise CompileValueError(f"{name} is {wanted}, got {value!r}")
-
-
-def _order(seed: int, epoch: int, count: int, shuffled: bool) -> np.ndarray:
-    """The order of examples: a function of (seed, epoch); as they are where a step takes them all."""
-    if not shuffled:
-        return np.arange(count)
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
 
 
 def _progress(steps: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,23 +10,25 @@ from typing import Any
 import numpy as np
 
 from graphc.build import Built
-from graphc.codegen.cache import load
 from graphc.codegen.emit import EmitOptions
-from graphc.codegen.host_text import host_name, workspace_layout
+from graphc.codegen.host_text import workspace_layout
 from graphc.codegen.pipeline import compile_graph, pipeline
 from graphc.codegen.runtime import arena
-from graphc.codegen.training import MinibatchLoop, loop_name, row_offsets
+from graphc.codegen.training import MinibatchLoop, compiled_loop, row_offsets
+from graphc.emitted import BySize, Emitted
 from graphc.executable import Executable, compiled, interpreted, out_of_range
 from graphc.feeds import Inputs
 from graphc.ir.core import INPUT, PARAM, Node, leaf
 from graphc.ir.dims import bind, dim
 from graphc.ir.graph import Graph, naming
-from graphc.ir.loops import Program as LoopProgram
 from graphc.ir.types import TensorType
 from graphc.optimizers import Optimizer
 from graphc.passes.pack import Block
 
 SCALAR = TensorType(np.dtype("float64"), ())
+
+# Bytes of examples that are gathered at once where batches are small: they fit into the first cache.
+GATHERED = 2**15
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,20 @@ class TrainingStep:
         The dim over which `run` cuts batches.
     target : str
         "cpu" or "interpret".
+    threads : int
+        How many its kernels may use.
     """
 
     def __init__(
-        self, built: Built, optimizer: Optimizer, blocks: Sequence[Block], batch_dim: str | None, target: str
+        self,
+        built: Built,
+        optimizer: Optimizer,
+        blocks: Sequence[Block],
+        batch_dim: str | None,
+        target: str,
+        threads: int,
     ) -> None:
-        self.built, self.optimizer, self.target = built, optimizer, target
+        self.built, self.optimizer, self.target, self.threads = built, optimizer, target, threads
         self.blocks = tuple(blocks)
         taken = set(naming(built.graph).values())
         self._scalars = _free("learning_rate", taken), _free("step", taken)
@@ -109,7 +119,6 @@ class TrainingStep:
         )
         self.inputs = Inputs(built.graph, built.aliases)
         self._memory = arena(0)
-        self._needs: dict[tuple[tuple[int, ...], ...], int] = {}
         self.batched = tuple(
             bool(node.shape) and batch_dim is not None and node.shape[0] == dim(batch_dim)
             for node in built.graph.inputs
@@ -126,15 +135,28 @@ class TrainingStep:
         """The optimiser's state at the start, in the order in which the step takes it."""
         return [np.zeros(self.blocks[k].size, self.blocks[k].dtype) for k in self.trained for _ in self.optimizer.state]
 
-    @cached_property
-    def _stages(self) -> dict[str, Any]:
+    def _compile(self, threads: int) -> dict[str, Any]:
         graph, count = self.built.graph, len(self.built.graph.outputs)
         options = EmitOptions(workspace=True, loop=self.loop)
         updates = AttachUpdates(self.optimizer, self.trained, count, self._scalars)
-        passes = pipeline(graph, "joint", count, self.blocks, [updates], options)
+        passes = pipeline(graph, "joint", count, self.blocks, [updates], options, threads)
         if self.target == "interpret":
             passes = passes[: 1 + next(k for k, step in enumerate(passes) if step.name == updates.name)]
         return {snapshot.stage: snapshot.state[0] for snapshot in compile_graph(graph, passes)}
+
+    @cached_property
+    def _stages(self) -> dict[str, Any]:
+        return self._compile(1)
+
+    @cached_property
+    def emitted(self) -> BySize:
+        """The modules of the step."""
+        serial = Emitted(self._stages["memory"], self._stages["emit"])
+        return BySize(serial, self._parallel if self.threads > 1 else None)
+
+    def _parallel(self) -> Emitted:
+        stages = self._compile(self.threads)
+        return Emitted(stages["memory"], stages["emit"], self.threads)
 
     @cached_property
     def executable(self) -> Executable:
@@ -142,30 +164,13 @@ class TrainingStep:
         graph = self._stages["update"]
         if self.target == "interpret":
             return interpreted(graph)
-        return compiled(graph, self.program, self.source, self._workspace)
+        return compiled(graph, self.emitted, self.memory)
 
-    @property
-    def program(self) -> LoopProgram:
-        """The loop program behind the module."""
-        program: LoopProgram = self._stages["memory"]
-        return program
-
-    @property
-    def source(self) -> str:
-        """The emitted module."""
-        source: str = self._stages["emit"]
-        return source
-
-    def _workspace(self, arguments: Sequence[Any]) -> np.ndarray:
-        return self.memory([np.shape(array) for array in arguments[: len(self.batched)]])
-
-    def memory(self, shapes: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """A step's memory for inputs of these shapes: it grows to the largest batch and is kept."""
-        key = tuple(shapes)
-        if key not in self._needs:
-            self._needs[key] = bind(workspace_layout(self.program)[1], self.inputs.sizes(key))
-        if self._memory.size < self._needs[key]:
-            self._memory = arena(self._needs[key])
+    def memory(self, emitted: Emitted, sizes: Mapping[str, int]) -> np.ndarray:
+        """A step's memory for these sizes: it grows to the largest batch and is kept."""
+        need = bind(workspace_layout(emitted.program)[1], sizes)
+        if self._memory.size < need:
+            self._memory = arena(need)
         return self._memory
 
 
@@ -181,57 +186,77 @@ class BatchRunner:
     blocks : sequence of arrays
         Parameters and state, updated in place.
     batch_size : int
-        The examples of a step; the last one may have fewer.
+        The examples of a step, at most all; the last one may have fewer.
     """
 
     def __init__(
         self, step: TrainingStep, inputs: Sequence[Any], blocks: Sequence[np.ndarray], batch_size: int
     ) -> None:
         self.step, self.inputs, self.blocks, self.batch_size = step, list(inputs), list(blocks), batch_size
+        self.count = len(inputs[step.batched.index(True)])
+        self.steps = -(-self.count // batch_size)
         if step.target == "interpret":
             return
-        program = step.program
-        module = load(host_name(program), step.source)
-        self._loop = getattr(module, loop_name(program))
-        shapes = step.batch_shapes(inputs, batch_size)
         assert step.loop is not None
-        self._rows = arena(bind(row_offsets(program, step.loop)[1], step.inputs.sizes(shapes)))
-        self._memory = step.memory(shapes)
+        sizes = step.inputs.sizes(step.batch_shapes(inputs, batch_size))
+        emitted = step.emitted.choose(sizes)
+        program = emitted.program
+        self._loop = compiled_loop(emitted.module, program)
+        need = row_offsets(program, step.loop)[1]
+        batches = min(self.steps, max(1, GATHERED // max(1, bind(need, sizes)))) if self.steps > 1 else 0
+        self._block = batches * batch_size
+        self._rows = arena(bind(need, {**sizes, step.loop.batch: self._block}))
+        self._memory = step.memory(emitted, sizes)
         self._constants = [array for _, array in program.constants]
 
+    def orders(self, seed: int, epochs: Sequence[int]) -> np.ndarray:
+        """The order of examples, a row for each epoch, by (seed, epoch) alone; empty where a step takes them all."""
+        if self.steps == 1:
+            return np.empty((len(epochs), 0), np.int64)
+        orders = np.tile(np.arange(self.count), (len(epochs), 1))
+        philox = np.random.Philox(key=[seed, 0])
+        generator, state = np.random.Generator(philox), philox.state
+        for epoch, order in zip(epochs, orders, strict=True):
+            # A third of the time that a generator with the key [seed, epoch] takes to be made.
+            state["state"]["key"][1] = epoch
+            philox.state = state
+            generator.shuffle(order)
+        return orders
+
     def run(
-        self, first: int, last: int, order: np.ndarray, rates: np.ndarray, numbers: np.ndarray, totals: np.ndarray
+        self, first: int, last: int, orders: np.ndarray, rates: np.ndarray, numbers: np.ndarray, totals: np.ndarray
     ) -> None:
-        """Run steps `first` to `last` (not included) of an epoch.
+        """Run steps `first` to `last` (not included) of some epochs.
 
         Parameters
         ----------
-        order : array of int64
-            The examples of the epoch, in order.
+        orders : array of int64
+            See `orders`.
         rates, numbers : arrays of float64
-            The learning rate and the number of every step of the epoch.
+            The learning rate and the number of every step of every epoch.
         totals : array of float64
-            To which each output, times its batch's size, is added.
+            To whose row for an epoch each output, times its batch's size, is added.
         """
         if self.step.target == "interpret":
-            self._interpret(first, last, order, rates, numbers, totals)
+            self._interpret(first, last, orders, rates, numbers, totals)
             return
         try:
             self._loop(
-                first, last, self.batch_size, order, *self.inputs, rates, numbers, *self.blocks, *self._constants,
-                self._rows, totals, self._memory,
+                first, last, self.batch_size, self._block, orders, *self.inputs, rates, numbers, *self.blocks,
+                *self._constants, self._rows, totals, self._memory,
             )  # fmt: skip
         except IndexError as error:
             raise out_of_range(self.step.built.graph, error) from error
 
     def _interpret(
-        self, first: int, last: int, order: np.ndarray, rates: np.ndarray, numbers: np.ndarray, totals: np.ndarray
+        self, first: int, last: int, orders: np.ndarray, rates: np.ndarray, numbers: np.ndarray, totals: np.ndarray
     ) -> None:
-        for k in range(first, last):
-            rows = order[k * self.batch_size : (k + 1) * self.batch_size]
+        for epoch, k in np.ndindex(len(orders), last - first):
+            rows = orders[epoch, (first + k) * self.batch_size :][: self.batch_size] if self.steps > 1 else slice(None)
             batch = [
                 array[rows] if is_batched else array
                 for is_batched, array in zip(self.step.batched, self.inputs, strict=True)
             ]
-            results = self.step.executable([*batch, rates[k], numbers[k]], self.blocks)
-            totals += [len(rows) * float(result) for result in results]
+            results = self.step.executable([*batch, rates[epoch, first + k], numbers[epoch, first + k]], self.blocks)
+            size = min(self.batch_size, self.count - (first + k) * self.batch_size)
+            totals[epoch] += [size * float(result) for result in results]

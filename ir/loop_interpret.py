@@ -122,7 +122,11 @@ class _Machine:
 
     def iterations(self, loop: Loop) -> Iterator[Statement]:
         """The statements of a loop's body, over and over, with the axis set."""
-        for position in range(self.size(loop.extent)):
+        first, last = 0, self.size(loop.extent)
+        if loop.share is not None:
+            part, parts = self.values[loop.share[0]], loop.share[1]
+            first, last = part * last // parts, (part + 1) * last // parts
+        for position in range(first, last):
             self.values[loop.axis] = position
             yield from loop.body
 

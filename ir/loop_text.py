@@ -130,8 +130,9 @@ def statement_text(statement: Statement, dims: Collection[str] = ()) -> str:
             return f"{_element(buffer, index, dims)} {COMBINE_SIGNS[op]} {_value(value, buffer.dtype)}"
         case Accumulate(str(name), _, op, value):
             return f"{name_text(name)} {COMBINE_SIGNS[op]} {_value(value, None)}"
-        case Loop(variable, extent, kind):
-            return f"for {name_text(variable)} in {extent_text(extent)} {kind} {{"
+        case Loop(variable, extent, kind, share=share):
+            piece = f" piece {name_text(share[0])} of {share[1]}" if share is not None else ""
+            return f"for {name_text(variable)} in {extent_text(extent)} {kind}{piece} {{"
         case Comment(text):
             return f"// {_one_line(text)}".rstrip()
     raise TypeError(f"{statement!r} is no statement")
@@ -363,8 +364,13 @@ class _ProgramParser(Parser):
         if not self.at(*KINDS):
             self.expected(" or ".join(KINDS))
         kind = self.advance().text
+        share: tuple[str, int] | None = None
+        if self.accept("piece"):
+            part = self.name("the axis of a threads loop")
+            self.expect("of")
+            share = part, int(self.number(np.dtype("int64")))
         self.expect("{")
-        return Loop(variable, extent, kind, self.nested(self.body))
+        return Loop(variable, extent, kind, self.nested(self.body), share)
 
     def accumulator(self) -> Accumulator:
         name = self.name()

@@ -184,12 +184,24 @@ def _statement(statement: Statement, scope: _Scope, written: set[Buffer]) -> Ite
             if target.root not in written:
                 yield f"accumulates into {target.name} before it is written"
             yield from _stored(target, value, scope)
+            yield from _writing_races(target, index, scope, accumulates=True)
         case Loop(variable, extent, kind):
             if kind not in KINDS:
                 yield f"has a loop of kind {kind}; there are {', '.join(KINDS)}"
             if variable in scope.names:  # dims have names of their own: in text, a variable called like one is quoted
                 yield f"shadows {variable} by an axis"
             yield from _extents((extent,), scope)
+            yield from _threads(statement, scope)
+
+
+def _threads(loop: Loop, scope: _Scope) -> Iterator[str]:
+    """A loop on threads is the outermost; pieces are those of the loop on threads around them."""
+    if loop.kind == "threads" and (scope.loops or not isinstance(loop.extent, int)):
+        yield "has a loop of kind threads that is not the outermost one, or of no fixed extent"
+    if loop.share is not None and not any(
+        (outer.axis, outer.extent) == loop.share and outer.kind == "threads" for outer in scope.loops
+    ):
+        yield f"shares {loop.axis} between other parts than a loop of kind threads around it has"
 
 
 def _value(value: Value, scope: _Scope) -> Iterator[str]:
@@ -289,17 +301,24 @@ def _scalar_operation(let: Let, scope: _Scope) -> Iterator[str]:
 # races ----------------------------------------------------------------------------------------------------------------
 
 
-def _shared_loops(buffer: Buffer, loops: tuple[Loop, ...]) -> tuple[Loop, ...]:
-    """The loops whose iterations see the same memory: every iteration of the outermost has row scratch of its own."""
-    return loops[1:] if buffer.root.space == "row" else loops
+def _shared_loops(buffer: Buffer, loops: tuple[Loop, ...]) -> Iterator[tuple[Loop, set[str]]]:
+    """The loops whose iterations run at once and see the same memory, each with the axes that differ in all of them.
+
+    Every iteration of the outermost loop has row scratch of its own. The pieces of a shared extent do not overlap.
+    """
+    for loop in loops[1:] if buffer.root.space == "row" else loops:
+        if loop.kind in ("parallel", "threads"):
+            yield loop, {loop.axis, *(inner.axis for inner in loops if inner.share and inner.share[0] == loop.axis)}
 
 
-def _writing_races(buffer: Buffer, index: Index, scope: _Scope) -> Iterator[str]:
-    """Find stores that every iteration of a parallel loop makes to one place (what accumulates may do so)."""
+def _writing_races(buffer: Buffer, index: Index, scope: _Scope, accumulates: bool = False) -> Iterator[str]:
+    """Find stores that every iteration of a parallel loop makes to one place (what accumulates may, but on threads)."""
     variables = {variable for position in index for variable in position.variables}
-    for loop in _shared_loops(buffer, scope.loops):
-        if loop.kind == "parallel" and loop.axis not in variables:
-            yield f"races: iterations of the parallel loop over {loop.axis} store to the same places of {buffer.name}"
+    for loop, own in _shared_loops(buffer, scope.loops):
+        if not own & variables and not (accumulates and loop.kind == "parallel"):
+            yield (
+                f"races: iterations of the {loop.kind} loop over {loop.axis} store to the same places of {buffer.name}"
+            )
 
 
 def _reading_races(accesses: list[_Access]) -> Problems:
@@ -316,16 +335,16 @@ def _reading_races(accesses: list[_Access]) -> Problems:
             continue
         for write in writes.get(load.buffer, ()):
             around = {id(loop) for loop in write.loops}
-            for loop in _shared_loops(load.buffer, load.loops):
-                if id(loop) in around and loop.kind == "parallel" and not _own(loop.axis, load.index, write.index):
+            for loop, own in _shared_loops(load.buffer, load.loops):
+                if id(loop) in around and not _own(own, load.index, write.index):
                     yield (
                         load.statement,
-                        f"races: iterations of the parallel loop over {loop.axis} read what others write",
+                        f"races: iterations of the {loop.kind} loop over {loop.axis} read what others write",
                     )
 
 
-def _own(variable: str, read: Index, write: Index) -> bool:
-    return any(variable in left.variables and _same(left, right) for left, right in zip(read, write, strict=True))
+def _own(axes: set[str], read: Index, write: Index) -> bool:
+    return any(axes & set(left.variables) and _same(left, right) for left, right in zip(read, write, strict=True))
 
 
 def _same(left: Affine, right: Affine) -> bool:

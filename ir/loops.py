@@ -194,15 +194,20 @@ COMBINE = ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or")
 @dataclass(frozen=True, slots=True)
 class Loop:
     """``for axis in range(extent): body``. parallel: iterations are independent; reduce: they accumulate; serial:
-    they run in order (or it does not pay to split them)."""
+    they run in order (or it does not pay to split them); threads: each runs on a thread.
+
+    With `share`, (the axis of a threads loop around it, its extent), the loop runs over one of that many equal pieces
+    of its extent: the one that the axis says.
+    """
 
     axis: str
     extent: Extent
     kind: str
     body: tuple[Statement, ...]
+    share: tuple[str, int] | None = None
 
 
-KINDS = ("parallel", "serial", "reduce")
+KINDS = ("parallel", "serial", "reduce", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,12 @@ class Kernel:
     name: str
     body: tuple[Statement, ...]
     origin: str = ""
+
+    @property
+    def parts(self) -> Loop | None:
+        """The loop whose iterations run on threads, which is all of such a kernel; None where it runs on one."""
+        first = self.body[0] if self.body else None
+        return first if isinstance(first, Loop) and first.kind == "threads" else None
 
     @property
     def writes(self) -> tuple[Buffer, ...]:
@@ -257,8 +268,9 @@ class Kernel:
 class Call:
     """A library routine. `operands` are buffers, the written one last; `flags` its options.
 
-    ``matmul``: (a, b, out), flags transpose_a, transpose_b, accumulate; operands of one or two dims, or of more with
-    equal leading (batch) dims. ``check_index``: (index,), flags extent and text: raises where an index is out of range.
+    ``matmul``: (a, b, out), flags transpose_a, transpose_b, accumulate, where it runs on threads parts, their number;
+    operands of one or two dims, or of more with equal leading (batch) dims, which a matrix need not have.
+    ``check_index``: (index,), flags extent and text: raises where an index is out of range.
     """
 
     routine: str
@@ -267,6 +279,11 @@ class Call:
 
     def __getitem__(self, flag: str) -> Any:
         return dict(self.flags)[flag]
+
+    @property
+    def parts(self) -> int:
+        """On how many threads it runs."""
+        return int(dict(self.flags).get("parts", 1))
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:

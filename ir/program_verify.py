@@ -92,7 +92,7 @@ def _call(call: Call, program: Program) -> Iterator[str]:
     wanted = _FLAGS.get(call.routine)
     if wanted is None:
         yield f"there is no routine {call.routine}; there are {', '.join(_FLAGS)}"
-    elif tuple(flag for flag, _ in call.flags) != wanted:
+    elif tuple(flag for flag, _ in call.flags) not in (wanted, (*wanted, "parts")):
         yield f"{call.routine} wants the flags {', '.join(wanted)}"
     elif call.routine == "check_index":
         if len(call.operands) != 1 or call.operands[0].dtype.kind not in "iu":
@@ -105,11 +105,11 @@ def _call(call: Call, program: Program) -> Iterator[str]:
     for buffer in call.writes if wanted else ():
         if buffer.root.space in ("input", "constant"):
             yield f"{call.routine} stores to the {buffer.root.space} {buffer.root.name}"
-        if any(_overlap(buffer, other, program) for other in call.operands[:-1]):
+        if any(overlap(buffer, other, program) for other in call.operands[:-1]):
             yield f"{call.routine} stores to {buffer.name} while it reads it"
 
 
-def _overlap(buffer: Buffer, other: Buffer, program: Program) -> bool:
+def overlap(buffer: Buffer, other: Buffer, program: Program) -> bool:
     """Whether two buffers share an element (two parts of one may lie apart)."""
     if buffer.root != other.root:
         return False
@@ -133,9 +133,10 @@ def _product_shape(call: Call) -> tuple[Extent, ...] | None:
     )
     if not a or not b or a[-1] != (b[-2] if len(b) > 1 else b[0]):
         return None
-    if len(a) > 1 and len(b) > 1 and a[:-2] != b[:-2]:
-        return None
-    return (*a[:-1], *b[-1:]) if len(b) > 1 else a[:-1]
+    if len(a) < 2 or len(b) < 2:
+        return (*a[:-1], *b[-1:]) if len(b) > 1 else a[:-1]
+    stacks = {shape[:-2] for shape in (a, b) if len(shape) > 2}  # one matrix serves a whole stack
+    return (*max(stacks, default=()), a[-2], b[-1]) if len(stacks) < 2 else None
 
 
 # the arena ------------------------------------------------------------------------------------------------------------

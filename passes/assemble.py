@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from graphc.ir.dims import Extent, extent_names
+from graphc.ir.dims import Extent, extent_names, product
 from graphc.ir.loops import (
     Accumulate,
     Accumulator,
@@ -42,9 +42,11 @@ from graphc.passes.stages import (
     substitute_index,
     substitute_statement,
     uses,
+    without_unit_loops,
 )
 
-# A value that crosses blocks and costs no more than this (in additions) is computed again instead of stored.
+# A value that crosses blocks and costs no more than this (in additions) is computed again instead of stored. (A copy,
+# which costs nothing, was kept for its layout.)
 RECOMPUTE = 4
 AXIS_NAMES = "ijklmnpqrst"
 
@@ -55,6 +57,18 @@ class Block:
 
     extents: tuple[Extent, ...]
     rows: list[Row] = field(default_factory=list)
+
+    def takes(self, row: Row, rank: int) -> bool:
+        """Whether a row may share the inner loops: those of sums that finish element by element have them to themselves
+        and to what they read, so that they vectorise over the elements; sums in wider dtypes have them to themselves.
+        """
+        if self.extents != tuple(size for _, size in row.order[rank:]):
+            return False
+        if row.widens(rank) != self.rows[-1].widens(rank):
+            return False
+        here = {other.stage.buffer for other in self.rows}
+        reads = any(load.buffer in here for load in row.stage.loads)
+        return reads or row.elements(rank) == self.rows[-1].elements(rank)
 
 
 def assemble(
@@ -83,7 +97,8 @@ def assemble(
         shared = k > 0 and kind == "parallel" and assembly.has_scratch
         body = (Loop(assembly.axes[k], outer_extents[k], "serial" if shared else kind, body),)
     last = post[-1] if post else rows[-1].stage
-    return Kernel(last.buffer.name, (*assembly.before, *body, *assembly.after), describe(blocks, rank, post))
+    body = without_unit_loops((*assembly.before, *body, *assembly.after))
+    return Kernel(last.buffer.name, body, describe(blocks, rank, post))
 
 
 # placing stages in blocks -----------------------------------------------------------------------------------
@@ -98,7 +113,7 @@ def place(rows: Sequence[Row], rank: int, needed: frozenset[Buffer]) -> list[Blo
         if row.stage.buffer.root.space == "param":  # overwritten last: every read sees the old value
             earliest = max(earliest, len(blocks) - 1)
         extents = tuple(size for _, size in row.order[rank:])
-        index = next((k for k in range(earliest, len(blocks)) if blocks[k].extents == extents), len(blocks))
+        index = next((k for k in range(earliest, len(blocks)) if blocks[k].takes(row, rank)), len(blocks))
         if index == len(blocks):
             blocks.append(Block(extents))
         blocks[index].rows.append(row)
@@ -124,11 +139,24 @@ def _ready(
         for load in row.stage.loads:
             producer, index = placed.get(load.buffer, (row, earliest))
             crosses = index < earliest and producer.stage.combine is None and producer.order[rank:]
-            if crosses and load.buffer not in needed and cost(producer.stage) <= RECOMPUTE:
+            work = cost(producer.stage) * times_computed(row, load.buffer, rank)
+            if crosses and load.buffer not in needed and isinstance(work, int) and 0 < work <= RECOMPUTE:
                 again[load.buffer] = producer.stage
         if not again:
             return row, earliest
         row = replace(row, stage=expand(row.stage, again))
+
+
+def times_computed(reader: Row, buffer: Buffer, rank: int) -> Extent:
+    """How often the reader's inner loops would compute an element of a value: once for each place that they read it at,
+    and again in each loop around the ones that it depends on."""
+    times: Extent = 0
+    for index in {load.index for load in reader.stage.loads if load.buffer == buffer}:
+        used = {name for position in index for name in position.variables}
+        inner = reader.order[rank:]
+        depth = max((k for k, (name, _) in enumerate(inner) if name in used), default=0)
+        times = times + product(size for name, size in inner[:depth] if name not in used)
+    return times
 
 
 def same_inner(producer: Row, reader: Row, load: Load, rank: int) -> bool:
@@ -188,6 +216,7 @@ class _Assembly:
     outer: list[Statement] = field(default_factory=list)
     after: list[Statement] = field(default_factory=list)
     inner: list[list[Statement]] = field(default_factory=list)
+    ends: list[list[Statement]] = field(default_factory=list)  # of the inner loops' bodies, after deeper loops
     stores: list[Statement] = field(default_factory=list)
     values: dict[Buffer, Value] = field(default_factory=dict)  # scalars at hand
     totals: dict[Buffer, str] = field(default_factory=dict)  # accumulators
@@ -219,6 +248,7 @@ class _Assembly:
         """The statements of one block, and its loops."""
         depth = len(block.extents)
         self.inner = [[] for _ in range(depth)]
+        self.ends = [[] for _ in range(depth)]
         self.stores = []
         self.known = [*self.known[:2], *({} for _ in range(depth))]
         in_block: list[Buffer] = []
@@ -236,7 +266,7 @@ class _Assembly:
                     in_block.append(buffer)
         self.close_block(block)
         for row in finishing:
-            if not row.reduces_outer(self.rank):
+            if not row.reduces_outer(self.rank) and not row.elements(self.rank):
                 self.finish_inner(row)
         for buffer in in_block:  # scalars of an inner loop end with it
             if self.level(self.values[buffer]) > 1:
@@ -244,6 +274,8 @@ class _Assembly:
 
     def close_block(self, block: Block) -> None:
         """Wrap the block's statements in its loops."""
+        if not (self.stores or any(self.inner)):
+            return  # all that it computes is a scalar of the outer loops
         body: tuple[Statement, ...] = tuple(self.stores)
         reduced = {
             self.axes[k]
@@ -254,7 +286,7 @@ class _Assembly:
         for k in range(len(block.extents) - 1, -1, -1):
             name = self.axes[self.rank + k]
             kind = "reduce" if name in reduced else "serial"
-            body = (Loop(name, block.extents[k], kind, (*self.inner[k], *body)),)
+            body = (Loop(name, block.extents[k], kind, (*self.inner[k], *body, *self.ends[k])),)
         self.outer += body
 
     def add_body(self, stage: Stage, variables: dict[str, Affine]) -> Value:
@@ -350,7 +382,9 @@ class _Assembly:
         kept = list(stage.axes) if across else self.kept_inner(row)
         target: str | Buffer
         index: Index = ()
-        if not kept:
+        if depth_of_elements := row.elements(self.rank):
+            target = self.add_element(row, depth_of_elements)
+        elif not kept:
             target = self.new_name(accumulator_name(stage.buffer), 0 if across else 1)
             place.append(Accumulator(target, stage.initial))
             self.totals[stage.buffer] = target
@@ -358,6 +392,24 @@ class _Assembly:
             target, index = self.accumulator_buffer(row, kept, across)
             place += fill(target, self.free_axes(len(target.shape)), stage.initial)
         (self.stores if depth else self.outer).append(Accumulate(target, index, stage.combine, value))
+
+    def add_element(self, row: Row, depth: int) -> str:
+        """A scalar accumulator for each element, which is stored where its loops, below `depth` others, end."""
+        stage = row.stage
+        assert stage.initial is not None
+        total = self.new_name(accumulator_name(stage.buffer), 1 + depth)
+        self.inner[depth - 1].append(Accumulator(total, stage.initial))
+        end = self.ends[depth - 1]
+        value = total
+        if stage.initial.dtype != stage.buffer.dtype:
+            value = self.new_name(stage.buffer.name, 1 + depth)
+            end.append(Let(value, "cast", (total,), stage.buffer.dtype))
+        if stage.buffer in self.needed:
+            variables = self.variables(row)
+            end.append(Store(stage.buffer, tuple(variables[name] for name, _ in stage.axes), value))
+        else:
+            end.append(Store(self.new_scratch(row, stage.buffer.dtype), self.inner_index(row), value))
+        return total
 
     def accumulator_buffer(self, row: Row, kept: list[tuple[str, Extent]], across: bool) -> tuple[Buffer, Index]:
         """Where a reduction that keeps axes accumulates: the result itself, or scratch of the accumulator's dtype."""

@@ -25,6 +25,7 @@ from graphc.ir.ops import (
     constant,
     iota,
     logical_not,
+    matmul,
     multiply,
     negative,
     reshape,
@@ -358,6 +359,18 @@ def reduce_twice(node: Node) -> Node | None:
     return node.op(source, axes=axes)
 
 
+def one_product_for_all(node: Node) -> Node | None:
+    """A stack of products by one and the same matrix is one product, of all rows."""
+    a, b = node.operands
+    if b.op is not broadcast_to or a.op is transpose:  # (a transposed operand costs nothing until it is reshaped)
+        return None
+    (matrix,) = b.operands
+    if matrix.shape != b.shape[-2:]:
+        return None
+    rows = reshape(a, shape=(product(a.shape[:-1]), a.shape[-1]))
+    return reshape(matmul(rows, matrix), shape=node.shape)
+
+
 def wrap_in_range(node: Node) -> Node | None:
     """A position that is known to be in range needs no wrapping."""
     k, = node.operands
@@ -401,5 +414,6 @@ CANONICAL: Rules = {
     "min": (no_axes,),
     "any": (no_axes, reduce_twice),
     "all": (no_axes, reduce_twice),
+    "matmul": (one_product_for_all,),
     "wrap_index": (wrap_in_range,),
 }

@@ -15,7 +15,7 @@ import numpy as np
 from graphc.ir.core import INPUT, Bilinear, Custom, Linear, Node, Partials, constant, full, leaf, scalar_value
 from graphc.ir.errors import DifferentiationValueError
 from graphc.ir.graph import Graph, naming, toposort
-from graphc.ir.ops import derivative_of, divide, logical_and, logical_not, logical_or, where
+from graphc.ir.ops import derivative_of, divide, logical_and, logical_not, logical_or, multiply, where
 from graphc.passes.origins import Origins
 from graphc.passes.reach import active_nodes, check_wrt, describe, flows
 
@@ -176,9 +176,16 @@ def times(value: Node, partial: Node | float) -> Node:
     if isinstance(partial, Node):
         if scalar_value(value) == 1:
             return partial
-        if partial.op is divide and scalar_value(partial.operands[0]) == 1:
+        if is_reciprocal(partial):
             return value / partial.operands[1]
+        if partial.op is multiply and is_reciprocal(partial.operands[1]):  # both slopes of a / b read one quotient
+            return partial.operands[0] * (value / partial.operands[1].operands[1])
     return value * partial
+
+
+def is_reciprocal(node: Node) -> bool:
+    """Whether a node is 1 / b."""
+    return node.op is divide and scalar_value(node.operands[0]) == 1
 
 
 # the pass -------------------------------------------------------------------------------------------------------------
@@ -280,5 +287,3 @@ def _free_name(name: str, taken: set[str]) -> str:
     while name in taken:
         name += "_"
     return name
-
-

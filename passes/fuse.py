@@ -15,6 +15,7 @@ from graphc.ir.dims import Extent
 from graphc.ir.loops import Buffer, Call, Kernel, Load, Program, Step, axis
 from graphc.passes.assemble import assemble
 from graphc.passes.inline import STATEMENT_LIMIT, Inliner
+from graphc.passes.orient import orient
 from graphc.passes.rows import Row
 from graphc.passes.stages import Stage, free_name, identity, kernel_stage
 
@@ -150,11 +151,10 @@ class _Grouping:
         checked = step.reads if isinstance(step, Call) and step.routine == "check_index" else ()
         self.note(len(self.groups) - 1, step.reads, (*step.writes, *checked))
 
-    def add_stage(self, stage: Stage) -> None:
+    def add_row(self, row: Row) -> None:
         """Put a stage into the latest group that can take it, or into one of its own."""
-        reads = [load.buffer for load in stage.loads]
-        writes = [stage.buffer]
-        row = Row.of(stage)
+        reads = [load.buffer for load in row.stage.loads]
+        writes = [row.stage.buffer]
         earliest = self.earliest(reads, writes)
         for index in self._candidates(row, earliest):
             group = self.groups[index]
@@ -189,9 +189,10 @@ class _Grouping:
 def group_stages(program: Program, items: Sequence[Stage | Step], refusals: list[str]) -> list[Group | Step]:
     """The stages in groups, in an order in which they can run."""
     grouping = _Grouping(refusals)
+    rows = orient([item for item in items if isinstance(item, Stage)])
     for item in sorted(items, key=_is_first_check, reverse=True):
         if isinstance(item, Stage):
-            grouping.add_stage(item)
+            grouping.add_row(rows[item.buffer])
         else:
             grouping.add_step(item)
     return grouping.groups

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from graphc.ir import ops
+from graphc.ir.dims import Extent, product
 from graphc.ir.loops import Affine, Buffer, Const, IndexValue, Let, Load, Straight, Value
 from graphc.passes.stages import Stage, as_indices, free_name, substitute_statement, uses
 
@@ -22,17 +23,42 @@ BOOL = np.dtype("bool")
 STATEMENT_LIMIT = 150
 # A stage this cheap (in units of one addition) is recomputed by every reader rather than stored.
 CHEAP = 2
+# A transposed copy pays where each element is read so often, and its rows are long enough for a vector.
+MANY = 16
+LONG_ROW = 8
 
 
 def cost(stage: Stage) -> int:
-    """The arithmetic of one element, in units of an addition: calls count 10, divisions 4."""
-    total = 0
-    for statement in stage.body:
-        if isinstance(statement, Let):
-            op = ops.OPS.get(statement.op)
-            text = op.scalar if op and op.scalar else ""
-            total += 10 if "(" in text else 4 if "/" in text else 1
-    return total
+    """The arithmetic of one element, in units of an addition."""
+    return sum(operation_cost(statement) for statement in stage.body if isinstance(statement, Let))
+
+
+def operation_cost(let: Let) -> int:
+    """The cost of a scalar operation, in units of an addition: calls count 10, divisions 4."""
+    op = ops.OPS.get(let.op)
+    text = op.scalar if op and op.scalar else ""
+    return 10 if "(" in text else 4 if "/" in text else 1
+
+
+@dataclass
+class _Uses:
+    """How a value is read: by which stages; several times at one place; so often that a copy costs little in
+    comparison; at several places by one stage."""
+
+    readers: set[Buffer] = field(default_factory=set)
+    repeated: bool = False
+    many: bool = False
+    apart: bool = False
+    places: dict[Buffer, Load] = field(default_factory=dict)
+
+    def add(self, reader: Stage, load: Load, through: _Uses | None) -> None:
+        """Count a load; `through` says how the reader is read, where it dissolves."""
+        self.readers |= {reader.buffer} if through is None else through.readers
+        times = _times_per_element(reader, load)
+        self.repeated |= times != 1 or (through is not None and through.repeated)
+        self.many |= reader.combine is not None and (not isinstance(times, int) or times >= MANY)
+        first = self.places.setdefault(reader.buffer, load)
+        self.apart |= (load.index, load.mask) != (first.index, first.mask)
 
 
 @dataclass
@@ -69,31 +95,28 @@ class Inliner:
         Readers first: a value read through a broadcast that dissolves is computed as often as the broadcast repeats it.
         """
         sites = _load_sites(self.stages)
-        readers: dict[Buffer, frozenset[Buffer]] = {}
-        repeated: set[Buffer] = set()
+        uses: dict[Buffer, _Uses] = {}
         reasons: dict[Buffer, str | None] = {}
         for stage in reversed(self.stages):
             buffer = stage.buffer
-            found: set[Buffer] = set()
+            uses[buffer] = found = _Uses()
             for reader, load in [] if buffer in self.pinned else sites.get(buffer, []):
-                dissolves = reasons[reader.buffer] is None
-                found |= readers[reader.buffer] if dissolves else {reader.buffer}
-                if not _once_per_element(reader, load) or (dissolves and reader.buffer in repeated):
-                    repeated.add(buffer)
-            readers[buffer] = frozenset(found)
-            reasons[buffer] = self._reason(stage, len(found), buffer in repeated)
+                found.add(reader, load, uses[reader.buffer] if reasons[reader.buffer] is None else None)
+            reasons[buffer] = self._reason(stage, found)
         return reasons
 
-    def _reason(self, stage: Stage, readers: int, repeated: bool) -> str | None:
-        if stage.combine is not None or stage.buffer in self.pinned or not readers:
+    def _reason(self, stage: Stage, uses: _Uses) -> str | None:
+        if stage.combine is not None or stage.buffer in self.pinned or not uses.readers:
             return ""
         work = cost(stage)
+        if work == 0 and uses.many and _turns_rows(stage):
+            return "its reader walks along its rows many times, and they are columns of what it copies"
         if work == 0 or not stage.axes:  # a scalar is computed once, before the loops of each kernel that reads it
             return None
-        if repeated:
+        if uses.repeated or (uses.apart and work > CHEAP):
             return "its reader would compute each element more than once"
-        if readers > 1 and (work > CHEAP or len(stage.loads) > 1):
-            return f"read by {readers} stages, and too much work to repeat"
+        if len(uses.readers) > 1 and (work > CHEAP or len(stage.loads) > 1):
+            return f"read by {len(uses.readers)} stages, and too much work to repeat"
         return None
 
     def expanded(self) -> Iterator[Stage]:
@@ -111,10 +134,18 @@ def _load_sites(stages: Sequence[Stage]) -> dict[Buffer, list[tuple[Stage, Load]
     return sites
 
 
-def _once_per_element(reader: Stage, load: Load) -> bool:
-    """Whether the reader's loops visit each element that this load names at most once."""
+def _times_per_element(reader: Stage, load: Load) -> Extent:
+    """How often the reader's loops visit an element that this load names, at most."""
     used = {variable for position in load.index for variable in position.variables}
-    return all(name in used or extent == 1 for name, extent in reader.extents.items())
+    return product(extent for name, extent in reader.extents.items() if name not in used)
+
+
+def _turns_rows(stage: Stage) -> bool:
+    """Whether a stage makes long rows of what are columns in memory."""
+    name, extent = stage.axes[-1] if stage.axes else ("", 1)
+    if isinstance(extent, int) and extent < LONG_ROW:
+        return False
+    return any(name in position.variables for load in stage.loads for position in load.index[:-1])
 
 
 # putting bodies together ------------------------------------------------------------------------------------

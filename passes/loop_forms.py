@@ -27,6 +27,7 @@ from graphc.ir.loops import (
     Value,
     axis,
 )
+from graphc.passes.products import add_library_product, lower_matmul
 from graphc.passes.stages import Axes, identity
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def lower_slice(lowering: Lowering, node: Node) -> None:
     """Element k is element ``start + k * step``; whole rows of a leaf are a part of it."""
     operand = node.operands[0]
     rows = node.shape[1:] == operand.shape[1:] and node["step"][:1] == (1,)
-    if rows and node not in lowering.homes and lowering.is_leaf(operand):
+    if rows and node not in lowering.homes and lowering.is_in_memory(operand):
         buffer, offset = lowering.buffers[operand], node["start"][0] * product(node.shape[1:])
         lowering.buffers[node] = Buffer(lowering.names[node], node.dtype, node.shape, "alias", buffer, offset)
         return
@@ -123,7 +124,7 @@ def lower_reshape(lowering: Lowering, node: Node) -> None:
     operand = node.operands[0]
     index = split_index(operand.shape, node.shape)
     home = lowering.homes.get(node)
-    if index is not None and (home is None or literal(operand) is not None) and not lowering.is_leaf(operand):
+    if index is not None and (home is None or literal(operand) is not None) and not lowering.is_in_memory(operand):
         relayout(lowering, node, index)
         return
     buffer = lowering.materialised(operand)
@@ -319,7 +320,7 @@ def nest(name: str, axes: Axes, body: Sequence[Statement], kind: str, origin: st
     return Kernel(name, statements, origin)
 
 
-# reductions and products ------------------------------------------------------------------------------------
+# reductions -------------------------------------------------------------------------------------------------
 
 
 def reduction(combine: str, initial: Callable[[np.dtype], Any]) -> LoopForm:
@@ -365,19 +366,10 @@ def highest(dtype: np.dtype) -> Any:
     return np.inf if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
 
 
-def lower_matmul(lowering: Lowering, node: Node) -> None:
-    """A library call; a transpose of the last two axes is a flag."""
-    flags: list[tuple[str, Any]] = []
-    operands: list[Buffer] = []
-    for operand, flag in zip(node.operands, ("transpose_a", "transpose_b"), strict=True):
-        rank = len(operand.shape)
-        swapped = (*range(rank - 2), rank - 1, rank - 2)
-        transposed = operand.op is ops.transpose and operand["axes"] == swapped
-        flags.append((flag, transposed))
-        operands.append(lowering.materialised(operand.operands[0] if transposed else operand))
-    buffer = lowering.home(node)
-    lowering.steps.append(Call("matmul", (*operands, buffer), (*flags, ("accumulate", False))))
-    lowering.buffers[node] = buffer
+def lower_add(lowering: Lowering, node: Node) -> None:
+    """A sum, element by element; of products it may be the library's."""
+    form = add_library_product if node in lowering.addends else pointwise
+    form(lowering, node)
 
 
 LOOP_FORMS: dict[str, LoopForm] = {
@@ -402,4 +394,5 @@ LOOP_FORMS: dict[str, LoopForm] = {
     "any": reduction("logical_or", lambda dtype: False),
     "all": reduction("logical_and", lambda dtype: True),
     "matmul": lower_matmul,
+    "add": lower_add,
 }

@@ -17,9 +17,10 @@ from graphc.ir import ops
 from graphc.ir.core import INPUT, PARAM, Node, constant, extent, rebuild
 from graphc.ir.dims import Extent
 from graphc.ir.graph import Graph, naming
-from graphc.ir.loops import Buffer, Index, Load, Program, Step, Straight, Value
+from graphc.ir.loops import Buffer, Call, Index, Load, Program, Step, Straight, Value
 from graphc.ir.types import Shape
 from graphc.passes.loop_forms import LOOP_FORMS, axes_of, literal, pointwise
+from graphc.passes.products import settle_sums
 from graphc.passes.stages import Axes, Stage, free_name, identity, stage_kernel
 
 # What is there before anything is computed.
@@ -60,6 +61,8 @@ class Lowering:
     homes: dict[Node, Buffer] = field(default_factory=dict)
     constants: list[tuple[Buffer, np.ndarray]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    called: set[Buffer] = field(default_factory=set)  # what library calls store to
+    addends: dict[Node, Node] = field(default_factory=dict)  # of a sum of products, the one that is added to the other
 
     def __post_init__(self) -> None:
         self.names = naming(self.graph)
@@ -72,8 +75,9 @@ class Lowering:
             space = "input" if node.op is INPUT else "param"
             self.buffers[node] = Buffer(self.names[node], node.dtype, node.shape, space)
         outputs = self._settle_homes()
+        settle_sums(self)
         for node in graph.steps:
-            LOOP_FORMS.get(node.op.name, pointwise)(self, node)
+            self.lower(node)
         for node, buffer in zip(graph.outputs, outputs, strict=True):
             if self.buffers.get(node) != buffer:
                 self.copy(node, buffer)
@@ -88,6 +92,11 @@ class Lowering:
             live_steps(self.steps),
             constants=tuple(self.constants),
         )
+
+    def call(self, *step: Any) -> None:
+        """Add a library call."""
+        self.steps.append(Call(*step))
+        self.called.update(buffer.root for buffer in self.steps[-1].writes)
 
     def _store_updates(self) -> None:
         """Store the next values of parameters, all at once: what stands in memory to be overwritten is saved first."""
@@ -144,20 +153,36 @@ class Lowering:
         """The buffer that a node is computed into."""
         return self.homes.get(node) or Buffer(self.names[node], node.dtype, node.shape, "arena")
 
+    def settle(self, node: Node) -> Buffer:
+        """Remember that a node is computed into its home, from now on."""
+        return self.buffers.setdefault(node, self.home(node))
+
     # making steps -------------------------------------------------------------------------------------------
+
+    def lower(self, node: Node, name: str = "") -> None:
+        """Add the steps of a node, once; `name` is for one that a loop form made and the graph does not have."""
+        if node in self.buffers:
+            return
+        if node not in self.names:
+            self.names[node] = self.new_name(name)
+        LOOP_FORMS.get(node.op.name, pointwise)(self, node)
 
     def stage(self, node: Node, axes: Axes, body: list[Straight], value: Value, **reduction: Any) -> None:
         """Add the kernel of one stage and remember its buffer."""
-        buffer = self.home(node)
+        self.store(node, self.settle(node), axes, body, value, **reduction)
+
+    def store(
+        self, node: Node, buffer: Buffer, axes: Axes, body: list[Straight], value: Value, **reduction: Any
+    ) -> None:
+        """Add the kernel of a stage that computes a value into any buffer."""
         self.steps.append(stage_kernel(Stage(buffer, axes, tuple(body), value, origin=self.names[node], **reduction)))
-        self.buffers[node] = buffer
 
     def copy(self, node: Node, buffer: Buffer) -> None:
         """Store a value a second time: an output that lives elsewhere, the next value of a parameter."""
         axes = axes_of(node)
         body: list[Straight] = []
         value = self.read(node, identity(axes), body, f"{buffer.name}_next")
-        self.steps.append(stage_kernel(Stage(buffer, axes, tuple(body), value, origin=self.names[node])))
+        self.store(node, buffer, axes, body, value)
 
     def read(self, node: Node, index: Index, body: list[Straight], name: str = "", mask: str | None = None) -> Value:
         """The element of a value at an index: a number where it is one, else a load added to the body."""
@@ -169,9 +194,12 @@ class Lowering:
         body.append(Load(name, self.materialised(node), index, mask))
         return name
 
-    def is_leaf(self, node: Node) -> bool:
-        """Whether a value is (part of) what the caller passes: another view of that memory costs nothing."""
-        return node in self.buffers and self.buffers[node].root.space in ("input", "param", "constant")
+    def is_in_memory(self, node: Node) -> bool:
+        """Whether a value stands in memory anyhow, from the caller or a library: another view of it costs nothing."""
+        if node not in self.buffers:
+            return False
+        root = self.buffers[node].root
+        return root.space in ("input", "param", "constant") or root in self.called
 
     def materialised(self, node: Node) -> Buffer:
         """The buffer that holds a value; numbers that a call wants as an array are filled in here."""

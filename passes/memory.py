@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 
 from graphc.ir.dims import Dim, Extent, dim_max, extent_names
 from graphc.ir.loops import Arena, Buffer, Program
+from graphc.passes.in_place import reuse_in_place
 
 NOMINAL = 1024
 ALIGNMENT = 64
@@ -25,7 +26,8 @@ class PlanMemory:
     name: str = "memory"
 
     def run(self, program: Program) -> Program:
-        """Plan the arena."""
+        """Reuse memory in place, and plan the arena."""
+        program = reuse_in_place(program)
         return replace(program, arena=plan(program))
 
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from graphc.ir.dims import Extent, product
+from graphc.ir.loops import Load
 from graphc.passes.stages import Axes, Stage
+
+# LLVM unrolls a loop of so many iterations whole, and can vectorise the loop around it.
+UNROLLED = 16
+# From so many iterations on it pays to keep values of two widths in two loops: LLVM's vectors have as many elements as
+# fit of the wider one.
+WORTH_A_LOOP = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +52,55 @@ class Row:
         """Whether it is finished only after the outer loops."""
         return bool({name for name, _ in self.stage.reduce} & set(self.outer(rank)))
 
+    def widens(self, rank: int) -> bool:
+        """Whether it is a sum over the outer loops, for each of many inner elements, in a wider dtype than its own."""
+        initial, count = self.stage.initial, product(size for _, size in self.order[rank:])
+        if initial is None or initial.dtype == self.stage.buffer.dtype or not self.reduces_outer(rank):
+            return False
+        return not isinstance(count, int) or count >= WORTH_A_LOOP
+
+    def elements(self, rank: int) -> int:
+        """How many inner loops are over the elements of a reduction, where those that reduce stand inside; else 0."""
+        reduced = {name for name, _ in self.stage.reduce}
+        inner = self.inner(rank)
+        count = sum(name not in reduced for name in inner)
+        finished = reduced and not reduced & {*self.outer(rank), *inner[:count]}
+        return count if finished else 0
+
 
 def natural_order(stage: Stage) -> Axes:
     """All axes of a stage in the order in which memory is walked: that of the load with the most of them.
 
-    Axes that this load does not have keep their place among the output axes, or come last where they are reduced.
+    Axes that this load does not have stand before the output axes that they precede, or come last where they are
+    reduced. A contraction whose inner loop would be a dot product of rows, or unrolls, sums innermost.
     """
     if stage.combine is None:
         return stage.axes
+    if sums_innermost(stage):
+        return (*stage.axes, *stage.reduce)
     extents = stage.extents
-    longest: list[str] = []
-    for load in stage.loads:
-        variables = [name for position in load.index for name in position.variables if name in extents]
-        variables = list(dict.fromkeys(variables))
-        if len(variables) > len(longest):
-            longest = variables
-    order = longest
-    for name, _ in stage.axes:
+    order = max((_walked(load, extents) for load in stage.loads), key=len, default=[])
+    after = ""
+    for name, _ in reversed(stage.axes):
         if name not in order:
-            order.insert(0, name)
+            order.insert(order.index(after) if after else len(order), name)
+        after = name
     order += [name for name, _ in stage.reduce if name not in order]
     return tuple((name, extents[name]) for name in order)
+
+
+def sums_innermost(stage: Stage) -> bool:
+    """Whether a stage is a contraction (a sum over products, none of whose factors has all its axes) that had better
+    finish one element after the other."""
+    reduced = {name for name, _ in stage.reduce}
+    walks = [_walked(load, stage.extents) for load in stage.loads]
+    summed = [walk for walk in walks if reduced & set(walk)]
+    if len(summed) < 2 or any(len(walk) == len(stage.extents) for walk in walks):
+        return False
+    count = product(extent for _, extent in stage.reduce)
+    return (isinstance(count, int) and count <= UNROLLED) or all(walk[-1] in reduced for walk in summed)
+
+
+def _walked(load: Load, extents: Mapping[str, Extent]) -> list[str]:
+    """The axes that a load depends on, slowest first."""
+    return list(dict.fromkeys(name for position in load.index for name in position.variables if name in extents))

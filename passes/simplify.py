@@ -6,6 +6,7 @@ Beyond the canonical rules: the marks that only differentiation reads go, scatte
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,16 +20,24 @@ from graphc.ir.ops import (
     equal,
     iota,
     logical_and,
+    matmul,
+    negative,
     reshape,
     sum_,
     transpose,
     where,
     wrap_index,
 )
+from graphc.ir.ops.products import matrix_transpose
 from graphc.ir.types import Shape, is_static
 from graphc.passes.canonicalize import CANONICAL
+from graphc.passes.differentiate import is_reciprocal
+from graphc.passes.loop_forms import accumulator_dtype
 from graphc.passes.rewrite import Rules, merge, rewrite
 from graphc.passes.stabilize import reduced
+
+# From so many elements on a row's own sum is worth a loop of its own.
+ROW = 64
 
 
 @dataclass(frozen=True)
@@ -39,20 +48,35 @@ class Simplify:
 
     def run(self, graph: Graph) -> Graph:
         """An equal graph, without anchors and stopped gradients."""
-        return rewrite(graph, SIMPLE)
+        simple = rewrite(graph, SIMPLE)
+        return rewrite(simple, of_single_use(simple))
+
+
+def of_single_use(graph: Graph) -> Rules:
+    """The rules that hold for values that one other reads: elsewhere they would be computed twice."""
+    uses = Counter(operand for step in graph.steps for operand in step.operands) + Counter(graph.outputs)
+
+    def multiply_by_reciprocal(node: Node) -> Node | None:
+        """a * (1 / b) is a / b: a quotient costs as much as many products."""
+        for a, b in (node.operands, node.operands[::-1]):
+            if is_reciprocal(b) and uses[b] <= 1:
+                return divide(a, b.operands[1])
+        return None
+
+    def transpose_of_product(node: Node) -> Node | None:
+        """The transpose of a b is b' a': operands are read transposed at no cost."""
+        (product,) = node.operands
+        if product.op is not matmul or matrix_transpose(product) is not node or uses[product] > 1:
+            return None
+        left, right = map(matrix_transpose, product.operands)
+        return matmul(right, left)
+
+    return merge({"multiply": (multiply_by_reciprocal,), "transpose": (transpose_of_product,)}, SIMPLE)
 
 
 def unmark(node: Node) -> Node | None:
     """An anchor, or a stopped gradient, is its operand."""
     return node.operands[0]
-
-
-def multiply_by_reciprocal(node: Node) -> Node | None:
-    """a * (1 / b) is a / b."""
-    for a, b in (node.operands, node.operands[::-1]):
-        if b.op is divide and scalar_value(b.operands[0]) == 1:
-            return divide(a, b.operands[1])
-    return None
 
 
 def select_within(node: Node) -> Node | None:
@@ -104,9 +128,44 @@ def _holds(dtype: np.dtype, count: Extent) -> bool:
     return count <= np.iinfo(dtype).max if isinstance(count, int) else dtype.itemsize == 8
 
 
+def sum_of_row_sums(node: Node) -> Node | None:
+    """A long float32 sum that runs along rows is the sum of the rows' sums: a row short enough is summed in float32."""
+    x, axes = node.operands[0], node["axes"]
+    last, count = len(x.shape) - 1, product(x.shape[axis] for axis in axes)
+    if len(axes) < 2 or last not in axes or x.op is sum_:
+        return None
+    if not isinstance(x.shape[last], int) or x.shape[last] < ROW:
+        return None
+    if accumulator_dtype("add", node.dtype, x.shape[last]) == accumulator_dtype("add", node.dtype, count):
+        return None
+    return sum_(sum_(x, axes=(last,)), axes=tuple(axis for axis in axes if axis != last))
+
+
+def sum_of_negative(node: Node) -> Node | None:
+    """The sum of -x is that of x, negated once."""
+    (x,) = node.operands
+    return negative(sum_(x.operands[0], axes=node["axes"])) if x.op is negative else None
+
+
+def sum_of_product(node: Node) -> Node | None:
+    """The sum of the rows of a matrix product is the sum of the left operand's rows, times the right one.
+
+    That is less work if the left rows are no longer than those of the product, even where the product is needed too.
+    """
+    x, axes = node.operands[0], node["axes"]
+    if x.op is not matmul or axes != (len(x.shape) - 2,):
+        return None
+    left, right = x.operands
+    rows, (depth, columns) = x.shape[-2], right.shape[-2:]
+    if not (is_static((depth, columns)) and depth <= columns and (not is_static((rows,)) or depth <= rows)):
+        return None
+    total = sum_(left, axes=axes)
+    return reshape(matmul(reshape(total, shape=(*left.shape[:-2], 1, depth)), right), shape=node.shape)
+
+
 def sum_of_one(node: Node) -> Node | None:
     """The sum of one element is that element."""
-    x, = node.operands
+    (x,) = node.operands
     return reshape(x, shape=node.shape) if all(x.shape[axis] == 1 for axis in node["axes"]) else None
 
 
@@ -177,9 +236,8 @@ SIMPLE: Rules = merge(
     {
         "anchor": (unmark,),
         "stop_gradient": (unmark,),
-        "multiply": (multiply_by_reciprocal,),
         "where": (select_within,),
-        "sum": (sum_of_one, sum_of_selected, sum_of_spread),
+        "sum": (sum_of_one, sum_of_selected, sum_of_spread, sum_of_negative, sum_of_product, sum_of_row_sums),
         "gather": (gather_of_iota,),
         "scatter_add": (scatter_of_rows,),
         "iota": (constant_iota,),

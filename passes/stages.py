@@ -6,7 +6,7 @@ functions `stage_kernel` and `kernel_stage` are inverses of each other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
@@ -204,3 +204,70 @@ def uses(statement: Let | Load | IndexValue) -> list[str]:
             return [name for position in index for name in position.variables] + ([mask] if mask else [])
         case IndexValue(index=position):
             return list(position.variables)
+
+
+# rewriting --------------------------------------------------------------------------------------------------
+
+
+def on_element(statement: Statement, element: Callable[[Buffer, Index], tuple[Buffer, Index]]) -> Statement:
+    """A statement with the element that it touches replaced."""
+    match statement:
+        case Load(buffer=buffer, index=index) | Store(buffer=buffer, index=index):
+            buffer, index = element(buffer, index)
+            return replace(statement, buffer=buffer, index=index)
+        case Accumulate(target=Buffer() as buffer, index=index):
+            buffer, index = element(buffer, index)
+            return replace(statement, target=buffer, index=index)
+    return statement
+
+
+def rewritten(
+    body: tuple[Statement, ...], rewrite: Callable[[Statement], tuple[Statement, ...]]
+) -> tuple[Statement, ...]:
+    """A body with every statement but loops replaced by others; without recursion."""
+    frames: list[tuple[Loop | None, Iterator[Statement], list[Statement]]] = [(None, iter(body), [])]
+    while True:
+        loop, statements, done = frames[-1]
+        statement = next(statements, None)
+        if isinstance(statement, Loop):
+            frames.append((statement, iter(statement.body), []))
+        elif statement is not None:
+            done += rewrite(statement)
+        elif loop is None:
+            return tuple(done)
+        else:
+            frames.pop()
+            frames[-1][2].append(replace(loop, body=tuple(done)))
+
+
+def without_unit_loops(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """A body without loops of one iteration, but for the outermost that may run in parallel."""
+    frames: list[tuple[Loop | None, Iterator[Statement], list[Statement]]] = [(None, iter(body), [])]
+    zeros: dict[str, Affine] = {}  # the axes of the loops that go
+    while True:
+        loop, statements, done = frames[-1]
+        statement = next(statements, None)
+        if isinstance(statement, Loop):
+            if statement.extent == 1 and (loop is not None or statement.kind == "serial"):
+                zeros[statement.axis] = Affine()
+            frames.append((statement, iter(statement.body), []))
+        elif statement is not None:
+            done.append(at_indices(statement, zeros))
+        elif loop is None:
+            return tuple(done)
+        else:
+            frames.pop()
+            gone = zeros.pop(loop.axis, None) is not None
+            frames[-1][2].extend(done if gone else [replace(loop, body=tuple(done))])
+
+
+def at_indices(statement: Statement, variables: Mapping[str, Affine]) -> Statement:
+    """A statement with index variables replaced."""
+    if not variables:
+        return statement
+    match statement:
+        case Load() | Let() | IndexValue():
+            return substitute_statement(statement, variables, {})
+        case Store(index=index) | Accumulate(index=index):
+            return replace(statement, index=tuple(substitute_index(position, variables) for position in index))
+    return statement

@@ -11,7 +11,7 @@ from graphc.codegen.cache import load
 from graphc.codegen.emit import EmitOptions, emit
 from graphc.codegen.host_text import host_name
 from graphc.codegen.runtime import arena
-from graphc.codegen.training import MinibatchLoop, loop_name
+from graphc.codegen.training import MinibatchLoop, compiled_loop
 from graphc.ir.dims import dim
 from graphc.ir.loops import (
     Accumulate,
@@ -327,8 +327,9 @@ def training() -> Case:
         difference = data[rows] @ weights - target[rows]
         total += float((difference**2).sum())
         weights = weights - rates[k] * (data[rows].T @ difference)
-    arguments = (1, 3, 3, order, data, target, rates, start.copy(), arena(64), np.zeros(1), arena(128))
-    changes = ((7, weights), (9, np.array([total])))
+    rows, totals, memory = arena(128), np.zeros((1, 1)), arena(128)
+    arguments = (1, 3, 3, 6, order[None], data, target, rates[None], start.copy(), rows, totals, memory)
+    changes = ((8, weights), (10, np.array([[total]])))
     return Case(program, arguments, (), EmitOptions(workspace=True, loop=loop), changes)
 
 
@@ -347,7 +348,7 @@ def run(name: str) -> list[Any]:
     case = CASES[name]()
     module = load(f"test_{name}", emit(case.program, case.options))
     loop = case.options.loop
-    function = getattr(module, host_name(case.program) if loop is None else loop_name(case.program))
+    function = compiled_loop(module, case.program) if loop else getattr(module, host_name(case.program))
     results = function(*case.arguments)
     results = results if isinstance(results, tuple) else () if results is None else (results,)
     return [*results, *(case.arguments[place] for place, _ in case.changes)]

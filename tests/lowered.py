@@ -19,6 +19,7 @@ from graphc.ir.loops import Program
 from graphc.passes.fuse import Fuse
 from graphc.passes.lower import Lower
 from graphc.passes.memory import PlanMemory
+from graphc.passes.threads import Split
 
 Feeds = Mapping[str, np.ndarray]
 
@@ -47,10 +48,13 @@ def combined(name: str, samples: Iterable[Sample]) -> Case:
 
 
 def stages(graph: Graph) -> dict[str, Program]:
-    """The program after lower, fuse and memory."""
+    """The program after lower, fuse and memory, and for three threads."""
     lowered = Lower().run(graph)
     fused = Fuse().run(lowered)
-    return {"lower": lowered, "fuse": fused, "memory": PlanMemory().run(fused)}
+    split = Split(3, least=0).run(fused)
+    return {
+        "lower": lowered, "fuse": fused, "memory": PlanMemory().run(fused), "threads": PlanMemory().run(split)
+    }  # fmt: skip
 
 
 def expected_values(case: Case) -> dict[str, np.ndarray]:

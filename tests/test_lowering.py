@@ -376,6 +376,16 @@ def kernels(program):
     return [step for step in program.steps if isinstance(step, Kernel)]
 
 
+@pytest.mark.parametrize(("features", "loops"), [(64, 2), (8, 1)])
+def test_long_column_sums_in_a_wider_dtype_have_a_loop_of_their_own(features, loops):
+    """With a float64 array in it the float32 loop would have vectors of half as many elements."""
+    h = ops.tanh(x_of((N, features), "float32"))
+    graph = case_of("sums", [h, ops.sum_(h, axes=(0,)), ops.sum_(ops.square(h), axes=(0,))]).graph
+    (kernel,) = kernels(Fuse().run(Lower().run(graph)))
+    (rows,) = (each for each in kernel.body if isinstance(each, Loop) and each.extent is N)
+    assert sum(isinstance(each, Loop) for each in rows.body) == loops
+
+
 def test_a_softmax_cross_entropy_and_its_adjoint_are_one_kernel():
     x, labels = x_of((N, 4)), x_of((N,), "int64")
     logits, params = affine(x, 3)

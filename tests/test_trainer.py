@@ -1,5 +1,6 @@
 """Training: steps and epochs against NumPy, what a trainer shares and saves, and what it refuses."""
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from numba.core.runtime import rtsys
+from numba.core.runtime._nrt_python import memsys_disable_stats, memsys_enable_stats
 
 import graphc
-from graphc import SGD, Adam, CompileError, FeedError, Input, Param, Planner, Trainer
-from graphc.training_step import TrainingStep
+from graphc import SGD, Adam, CompileError, Dense, FeedError, Input, Param, Planner, Trainer
+from graphc.codegen.training import loop_name
+from graphc.training_step import GATHERED, TrainingStep
 
 RNG = np.random.default_rng(5)
 X, T = RNG.normal(size=(10, 3)), RNG.normal(size=10)
@@ -127,16 +131,46 @@ def test_schedules_are_asked_for_every_step_and_never_recompile() -> None:
 
 
 def test_a_step_keeps_its_memory() -> None:
-    trainer = Trainer(Line.loss, Adam(0.1))
-    trainer.step(x=X[:7], t=T[:7])
+    class Wide(Planner):
+        x = Input(("N", 20))
+        w = Param(np.eye(20))
+        loss = np.mean((x @ w) ** 2)  # a library call, so x @ w stands in memory
+
+    trainer = Trainer(Wide.loss, Adam(0.1))
+    data = np.ones((10, 20))
+    trainer.step(x=data[:7])
     step = trainer._step(False)
     memory = step._memory
     assert memory.size > 0
     for count in (7, 3, 1):
-        trainer.step(x=X[:count], t=T[:count])
+        trainer.step(x=data[:count])
         assert step._memory is memory
-    trainer.step(**DATA)
+    trainer.step(x=data)
     assert step._memory.size > memory.size
+
+
+def test_a_step_allocates_nothing() -> None:
+    """Nothing inside compiled code; and in Python, outside of it, less than a row of what it computes."""
+    size = 100
+    x, data = Input(("N", size), name="x"), RNG.normal(size=(4 * size, size))
+    trainer = Trainer(np.mean(np.tanh(x | Dense(size))), Adam(0.1))
+    memsys_enable_stats()
+    try:
+        for batch in (data[:size], data[size : 2 * size]):
+            trainer.step(x=batch)
+            before = rtsys.get_allocation_stats()
+            tracemalloc.start()
+            trainer.step(x=batch)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert rtsys.get_allocation_stats() == before
+            assert peak < 8 * size
+        trainer.fit({"x": data}, epochs=2, batch_size=size)
+        before = rtsys.get_allocation_stats()
+        trainer.fit({"x": data}, epochs=2, batch_size=size)
+        assert rtsys.get_allocation_stats() == before
+    finally:
+        memsys_disable_stats()
 
 
 def test_views_named_like_the_steps_own_inputs() -> None:
@@ -175,6 +209,39 @@ def test_fit_against_numpy(batch_size: int | None, target: str) -> None:
         assert seen[epoch] == (epoch, pytest.approx(logs, rel=1e-11, abs=1e-13))
         assert {name: values[epoch] for name, values in history.items()} == seen[epoch][1]
     assert_params(trainer.params, expected.params)
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_epochs_that_share_a_native_call(batch_size: int | None, target: str) -> None:
+    """With a callback every epoch has calls of its own."""
+    together, apart = (Trainer(Line.loss, Adam(lambda k: 0.1 / (1 + k)), [Line.worst], target=target) for _ in range(2))
+    history = together.fit(DATA, 30, batch_size)
+    assert apart.fit(DATA, 30, batch_size, callbacks=[lambda epoch, logs: None]) == history
+    assert_params(together.params, dict(apart.params))
+    assert together.step(**DATA) == apart.step(**DATA)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 2000])
+def test_more_examples_than_are_gathered_at_once(batch_size: int) -> None:
+    data = {"x": RNG.normal(size=(3001, 3)), "t": RNG.normal(size=3001)}
+    assert data["x"].nbytes > 2 * GATHERED
+    native, expected = Trainer(Line.loss, SGD(0.01)), Trainer(Line.loss, SGD(0.01), target="interpret")
+    loss = expected.fit(data, 1, batch_size)["loss"]
+    assert native.fit(data, 1, batch_size)["loss"] == pytest.approx(loss)
+    assert_params(native.params, dict(expected.params))
+
+
+def test_the_loop_is_compiled_once_and_for_fit_alone() -> None:
+    trainer = Trainer(np.mean(Line.error**4), SGD(0.01))
+    trainer.step(**DATA)
+    loop = getattr(trainer._step(False).emitted.serial.module, loop_name(trainer._step(False).emitted.serial.program))
+    fixed = {name: array.copy() for name, array in DATA.items()}
+    for array in fixed.values():
+        array.flags.writeable = False
+    assert not loop.signatures
+    for data in (DATA, fixed):
+        trainer.fit(data, batch_size=4)
+        assert len(loop.signatures) == 1
 
 
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:

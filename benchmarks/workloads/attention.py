@@ -23,7 +23,7 @@ def in_graphc() -> Callable[..., Any]:
     from graphc import softmax
 
     def loss(x: Any, query: Any, key: Any, value: Any) -> Any:
-        scores = (x @ query) @ np.swapaxes(x @ key, 1, 2) / np.sqrt(x.shape[-1])
+        scores = (x @ query) @ np.swapaxes(x @ key, 1, 2) / x.shape[-1] ** 0.5
         return np.mean((softmax(scores) @ (x @ value)) ** 2)
 
     return loss

@@ -1,0 +1,79 @@
+"""Emitted modules: one for one thread, and one for several that is compiled when there is enough to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+from graphc.codegen.cache import load
+from graphc.codegen.host_text import host_name
+from graphc.codegen.threads import launch
+from graphc.ir.costs import REGION
+from graphc.ir.dims import Extent, bind
+from graphc.ir.loops import Program
+from graphc.passes.threads import work
+
+# How long a program must take by one thread, in picoseconds, before it is compiled for several.
+WORTH = 4 * REGION
+
+
+@dataclass(frozen=True, eq=False)
+class Emitted:
+    """A loop program and its module's text.
+
+    Attributes
+    ----------
+    program, source
+        What stands after `memory` and after `emit`.
+    threads
+        How many its kernels run on.
+    """
+
+    program: Program
+    source: str
+    threads: int = 1
+
+    @cached_property
+    def module(self) -> ModuleType:
+        """The module, compiled before or now."""
+        if self.threads > 1:
+            launch()
+        return load(host_name(self.program), self.source)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The jitted function that the module is for."""
+        function: Callable[..., Any] = getattr(self.module, host_name(self.program))
+        return function
+
+
+class BySize:
+    """What runs a program, by the sizes of its dims.
+
+    Parameters
+    ----------
+    serial : Emitted
+        For one thread.
+    parallel : callable or None
+        Gives what is emitted for several threads; None where there is one.
+    """
+
+    def __init__(self, serial: Emitted, parallel: Callable[[], Emitted] | None) -> None:
+        self.serial, self._parallel = serial, parallel
+        self._emitted: Emitted | None = None
+
+    @cached_property
+    def work(self) -> Extent:
+        """How long one thread takes, in picoseconds."""
+        return sum(work(step) for step in self.serial.program.steps)
+
+    def choose(self, sizes: Mapping[str, int]) -> Emitted:
+        """What to run for these sizes."""
+        if self._parallel is None or bind(self.work, sizes) < WORTH:
+            return self.serial
+        if self._emitted is None:
+            self._emitted = self._parallel()
+        return self._emitted

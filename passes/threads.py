@@ -1,0 +1,271 @@
+"""Threads: each kernel's outermost loop in equal pieces, one for each thread, and their sums put together after.
+
+A split kernel becomes one loop of kind ``threads`` around what it was: every part has accumulators and row scratch of
+its own, and runs over its piece of the rows. Where the rows accumulate, a second kernel combines the parts' results, in
+order, and goes on as the old one did after its loop. So results depend on the number of parts, and on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from graphc.ir.costs import ADDITION, PRODUCT, REGION
+from graphc.ir.dims import Extent
+from graphc.ir.loops import (
+    Accumulate,
+    Accumulator,
+    Affine,
+    Buffer,
+    Call,
+    Index,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Program,
+    Statement,
+    Step,
+    Store,
+    axis,
+    walk,
+)
+from graphc.passes.inline import operation_cost
+from graphc.passes.stages import free_name, on_element, rewritten, uses
+
+CACHE_LINE = 64  # bytes; parts that write side by side keep this far apart
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pass: `Program` of fused kernels in, `Program` for a number of threads out.
+
+    Steps that are known to take less than `least` picoseconds are left whole.
+    """
+
+    threads: int
+    least: int = REGION
+    name: str = "threads"
+
+    def run(self, program: Program) -> Program:
+        """Split every kernel that can be, and every product."""
+        taken = {buffer.name for buffer in program.buffers} | {step.name for step in program.steps
+                                                               if isinstance(step, Kernel)}  # fmt: skip
+        steps: list[Step] = []
+        refusals: list[str] = []
+        for step in program.steps:
+            size = work(step)
+            if isinstance(size, int) and size < self.least:
+                steps.append(step)
+            elif isinstance(step, Call):
+                steps.append(replace(step, flags=(*step.flags, ("parts", self.threads))))
+            elif reason := why_not_split(step):
+                refusals.append(f"{step.name}: not split over threads: {reason}")
+                steps.append(step)
+            else:
+                steps += _Splitting(step, self.threads, taken).kernels()
+        return replace(program, steps=tuple(steps), refusals=(*program.refusals, *refusals))
+
+
+def work(step: Step) -> Extent:
+    """How long a step takes, roughly, in picoseconds of one core."""
+    if isinstance(step, Kernel):
+        return sum(size * _statement_cost(statement) for statement, size in _iterations(step.body))
+    if step.routine != "matmul" or step.operands[0].dtype.kind != "f" or len(step.operands[2].shape) < 2:
+        return 0
+    a, _, out = step.operands
+    inner = a.shape[-2 if step["transpose_a"] else -1]
+    return out.type.size * inner * PRODUCT
+
+
+def _statement_cost(statement: Statement) -> int:
+    return ADDITION * (operation_cost(statement) if isinstance(statement, Let) else not isinstance(statement, Loop))
+
+
+def _iterations(body: tuple[Statement, ...]) -> Iterator[tuple[Statement, Extent]]:
+    """Every statement, and how often it runs."""
+    stack: list[tuple[tuple[Statement, ...], Extent]] = [(body, 1)]
+    while stack:
+        statements, times = stack.pop()
+        for statement in statements:
+            yield statement, times
+            if isinstance(statement, Loop):
+                stack.append((statement.body, times if statement.kind == "threads" else times * statement.extent))
+
+
+# legality -------------------------------------------------------------------------------------------------------------
+
+
+def why_not_split(kernel: Kernel) -> str | None:
+    """The reason why the rows of a kernel cannot run on several threads, or None."""
+    rows = _rows(kernel)
+    if rows is None:
+        return "it has no single outermost loop whose iterations are independent"
+    if isinstance(rows.extent, int) and rows.extent < 2:
+        return "it has one row"
+    accumulated, scratch = _accumulated(rows), _scratch(rows)
+    for statement in walk(rows.body):
+        if isinstance(statement, Store) and statement.buffer not in scratch and not _is_own(statement.index, rows):
+            return f"its rows store to the same places of {statement.buffer.name}"
+        if isinstance(statement, Load) and statement.buffer in accumulated:
+            return f"its rows read {statement.buffer.name}, which they accumulate"
+    for statement in walk(_before(kernel, rows)):
+        if isinstance(statement, Store) and statement.buffer not in accumulated:
+            return f"it stores to {statement.buffer.name} before its rows"
+    return None
+
+
+def _rows(kernel: Kernel) -> Loop | None:
+    """The outermost loop over rows, if there is one."""
+    found = [each for each in kernel.body if isinstance(each, Loop) and each.kind in ("parallel", "reduce")]
+    return found[0] if len(found) == 1 else None
+
+
+def _before(kernel: Kernel, rows: Loop) -> tuple[Statement, ...]:
+    return kernel.body[: kernel.body.index(rows)]
+
+
+def _after(kernel: Kernel, rows: Loop) -> tuple[Statement, ...]:
+    return kernel.body[kernel.body.index(rows) + 1 :]
+
+
+def _is_own(index: Index, rows: Loop) -> bool:
+    """Whether no two rows touch the same element: one position is the row, or a multiple of it, and nothing else."""
+    return any(position.variables == (rows.axis,) and position.terms[0][1] != 0 for position in index)
+
+
+def _accumulated(rows: Loop) -> frozenset[Buffer]:
+    """The buffers that all rows accumulate into."""
+    scratch = _scratch(rows)
+    return frozenset(
+        statement.target
+        for statement in walk(rows.body)
+        if isinstance(statement, Accumulate)
+        and isinstance(statement.target, Buffer)
+        and statement.target not in scratch
+        and not _is_own(statement.index, rows)
+    )
+
+
+def _scratch(rows: Loop) -> frozenset[Buffer]:
+    """The scratch that every row stores to before it reads it."""
+    stored = (statement.buffer for statement in walk(rows.body) if isinstance(statement, Store))
+    return frozenset(buffer for buffer in stored if buffer.root.space == "row")
+
+
+# splitting ------------------------------------------------------------------------------------------------------------
+
+@dataclass
+class _Splitting:
+    """One kernel on its way to two."""
+
+    kernel: Kernel
+    parts: int
+    taken: set[str]
+    rows: Loop = field(init=False)
+    names: set[str] = field(init=False)
+    part: str = field(init=False)
+    own: dict[Buffer, Buffer] = field(init=False)  # what each part has for itself
+
+    def __post_init__(self) -> None:
+        rows = _rows(self.kernel)
+        assert rows is not None
+        names = {getattr(statement, "name", "") for statement in walk(self.kernel.body)}
+        names |= {statement.axis for statement in walk(self.kernel.body) if isinstance(statement, Loop)}
+        self.rows, self.names = rows, names | set(self.kernel.dim_names)
+        self.part = self._new_name("part")
+        own = _accumulated(rows) | _scratch(rows)
+        self.own = {buffer: self._per_part(buffer) for buffer in self.kernel.buffers if buffer in own}
+
+    def kernels(self) -> list[Kernel]:
+        """The kernel of the parts, and the one that combines them where there is something to combine."""
+        totals = [each for each in _before(self.kernel, self.rows) if isinstance(each, Accumulator)]
+        stored = {each.name: self._new_buffer(f"{each.name}_parts", each, (self.parts,)) for each in totals}
+        stores = (Store(stored[each.name], (axis(self.part),), each.name) for each in totals)
+        kind = "serial" if self.rows.kind == "parallel" else "reduce"
+        rows = replace(self.rows, kind=kind, body=self._in_part(self.rows.body), share=(self.part, self.parts))
+        body = (*self._in_part(_before(self.kernel, self.rows)), rows, *stores)
+        first = replace(self.kernel, body=(Loop(self.part, self.parts, "threads", body),))
+        last = (*self._combined(totals, stored), *self._sums(), *_after(self.kernel, self.rows))
+        if not last:
+            return [first]
+        name = free_name(f"{self.kernel.name}_combined", self.taken)
+        self.taken.add(name)
+        last = (*_needed(_before(self.kernel, self.rows), last), *last)
+        return [first, Kernel(name, last, f"{self.kernel.name}: the parts together")]
+
+    def _per_part(self, buffer: Buffer) -> Buffer:
+        """A buffer for each part, in one; parts end on different cache lines."""
+        *leading, width = buffer.shape or (1,)
+        padding = CACHE_LINE // buffer.dtype.itemsize
+        padded = width if isinstance(width, int) and width % padding == 0 else width + padding
+        return self._new_buffer(f"{buffer.name}_parts", buffer, (self.parts, *leading, padded))
+
+    def _new_buffer(self, name: str, like: Buffer | Accumulator, shape: tuple[Extent, ...]) -> Buffer:
+        free = free_name(name, self.taken)
+        self.taken.add(free)
+        return Buffer(free, like.dtype if isinstance(like, Buffer) else like.initial.dtype, shape, "arena")
+
+    def _new_name(self, name: str) -> str:
+        free = free_name(name, self.names)
+        self.names.add(free)
+        return free
+
+    def _in_part(self, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+        """Statements as a part runs them: on buffers of its own."""
+        return rewritten(body, lambda statement: (on_element(statement, self._own_element),))
+
+    def _own_element(self, buffer: Buffer, index: Index) -> tuple[Buffer, Index]:
+        if buffer not in self.own:
+            return buffer, index
+        return self.own[buffer], (axis(self.part), *(index or (Affine(),)))
+
+    def _combined(self, totals: Sequence[Accumulator], stored: dict[str, Buffer]) -> Iterator[Statement]:
+        """The scalars that rows accumulate, over all parts."""
+        ops = {each.target: each.op for each in walk(self.rows.body) if isinstance(each, Accumulate)}
+        for total in totals:
+            name = self._new_name(f"{total.name}_part")
+            yield total
+            add = Load(name, stored[total.name], (axis(self.part),)), Accumulate(total.name, (), ops[total.name], name)
+            yield Loop(self.part, self.parts, "reduce", add)
+
+    def _sums(self) -> Iterator[Statement]:
+        """The buffers that rows accumulate: what they started from, and all parts."""
+        accumulated = _accumulated(self.rows)
+        ops = {each.target: each.op for each in walk(self.rows.body) if isinstance(each, Accumulate)}
+
+        def sum_parts(statement: Statement) -> tuple[Statement, ...]:
+            """Store the sum where the number was stored that it starts from."""
+            assert isinstance(statement, Store) and not isinstance(statement.value, str)
+            buffer, index = self._own_element(statement.buffer, statement.index)
+            total, name = (self._new_name(f"{statement.buffer.name}_{word}") for word in ("total", "part"))
+            add = Load(name, buffer, index), Accumulate(total, (), ops[statement.buffer], name)
+            start = Accumulator(total, statement.value)
+            return start, Loop(self.part, self.parts, "reduce", add), replace(statement, value=total)
+
+        for statement in _before(self.kernel, self.rows):
+            targets = {each.buffer for each in walk((statement,)) if isinstance(each, Store)}
+            if targets & accumulated:
+                yield from rewritten((statement,), sum_parts)
+
+
+def _needed(before: tuple[Statement, ...], after: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    """The scalars computed before the rows that are needed after them."""
+    wanted = {name for statement in walk(after) for name in _used(statement)}
+    kept: list[Statement] = []
+    for statement in reversed(before):
+        if isinstance(statement, Let | Load | IndexValue) and statement.name in wanted:
+            kept.append(statement)
+            wanted.update(uses(statement))
+    return tuple(reversed(kept))
+
+
+def _used(statement: Statement) -> list[str]:
+    match statement:
+        case Let() | Load() | IndexValue():
+            return uses(statement)
+        case Store(index=index, value=value) | Accumulate(index=index, value=value):
+            scalars = [value] if isinstance(value, str) else []
+            return [name for position in index for name in position.variables] + scalars
+    return []

@@ -1,0 +1,203 @@
+"""Kernels and products on several threads: the same results whoever runs the parts, and none where they do not pay."""
+
+import ctypes
+import multiprocessing
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from lowered import Case, assert_same, compiled, expected_values, interpreted
+from numba import njit
+
+import graphc
+from graphc import SGD, Input, Param, Planner, Trainer
+from graphc.codegen import cache, threads
+from graphc.codegen.blas import gemm
+from graphc.ir.core import INPUT, leaf
+from graphc.ir.dims import dim
+from graphc.ir.errors import CompileValueError
+from graphc.ir.graph import Graph
+from graphc.ir.loop_text import parse_program, print_program
+from graphc.ir.ops import iota, scatter_add
+from graphc.ir.types import TensorType
+from graphc.passes.fuse import Fuse
+from graphc.passes.lower import Lower
+from graphc.passes.memory import PlanMemory
+from graphc.passes.threads import Split
+
+
+class Normed(Planner):
+    """Rows that are normalised: a loop with row scratch, sums over all rows and columns, a product before it."""
+
+    x = Input(("N", 70), "float32")
+    w = Param((70, 70), "glorot_normal", "float32")
+    scale = Param((70,), "ones", "float32")
+    h = x @ w
+    centred = h - h.mean(axis=1, keepdims=True)
+    y = np.tanh(centred / np.sqrt((centred * centred).mean(axis=1, keepdims=True) + 1e-5) * scale)
+    loss = (y * y * y).mean()
+    most = y.max()
+
+
+F64 = np.dtype("float64")
+ROWS = np.random.default_rng(0).normal(size=(3001, 70)).astype(np.float32)
+
+
+def program(threads):
+    return graphc.compile([Normed.loss, Normed.most, Normed.y], wrt=[Normed.x, "w", "scale"], threads=threads)
+
+
+def test_threads_change_results_by_rounding_only_and_give_the_same_every_time():
+    (loss, most, y), expected = program(1).value_and_grad(x=ROWS)
+    for count in (2, 3):
+        parallel = program(count)
+        assert "in_threads(" in parallel.ir("emit", threads=count) and "parts=" in parallel.ir("emit", threads=count)
+        (loss_n, most_n, y_n), found = parallel.value_and_grad(x=ROWS)
+        assert most_n == most
+        np.testing.assert_allclose(loss_n, loss, rtol=1e-6)
+        np.testing.assert_allclose(y_n, y, rtol=1e-5, atol=1e-6)
+        for name, gradient in expected.items():
+            np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-7, err_msg=name)
+        (again, _, _), gradients = parallel.value_and_grad(x=ROWS)
+        assert again == loss_n
+        assert all(np.array_equal(found[name], gradients[name]) for name in found)
+
+
+def test_parts_run_in_turn_where_another_region_runs():
+    """Calls from many Python threads at once: one of them gets the threads, and all get the same results."""
+    parallel = program(2)
+    (loss, _, _), expected = parallel.value_and_grad(x=ROWS)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: parallel.value_and_grad(x=ROWS), range(16)))
+    for (found, _, _), gradients in results:
+        np.testing.assert_allclose(found, loss, rtol=1e-6)  # BLAS may use another number of threads
+        np.testing.assert_allclose(gradients["scale"], expected["scale"], rtol=1e-4, atol=1e-7)
+
+
+def in_child(queue):
+    queue.put(program(2).value_and_grad(x=ROWS)[0][0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is the way to start processes on Linux alone")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_has_no_threads_and_runs_all_the_same():
+    expected = program(2).value_and_grad(x=ROWS)[0][0]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=in_child, args=(queue,))
+    child.start()
+    found = queue.get(timeout=60)
+    child.join(timeout=60)
+    assert child.exitcode == 0
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_little_work_is_compiled_for_one_thread(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
+    small_and_large = graphc.compile(Normed.loss * 1.25, threads=2)
+    small_and_large(x=ROWS[:3])
+    assert len(cache.entries()) == 1
+    small_and_large(x=ROWS)
+    assert len(cache.entries()) == 2
+    serial = graphc.compile(Normed.loss * 1.375, threads=1)
+    serial(x=ROWS)
+    assert len(cache.entries()) == 3
+
+
+def test_a_trainer_uses_threads_too():
+    losses = {}
+    for count in (1, 2):
+        trainer = Trainer(Normed.loss, SGD(0.1), threads=count)
+        losses[count] = [trainer.step(x=ROWS), *trainer.fit({"x": ROWS}, epochs=2, batch_size=1000)["loss"]]
+    np.testing.assert_allclose(losses[2], losses[1], rtol=1e-5)
+
+
+# how many ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_number_of_threads_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("GRAPHC_NUM_THREADS", "5")
+    assert threads.default_threads() == 5
+    monkeypatch.setenv("GRAPHC_NUM_THREADS", "")
+    assert threads.default_threads() >= 1
+    monkeypatch.setenv("GRAPHC_NUM_THREADS", "many")
+    with pytest.raises(CompileValueError, match="GRAPHC_NUM_THREADS is 'many'") as caught:
+        graphc.compile(Normed.loss)
+    assert "set it to a number of threads" in str(caught.value)
+
+
+# products -------------------------------------------------------------------------------------------------------------
+
+
+@njit(nogil=True)
+def product(a, b, out, transpose_a, transpose_b, parts):
+    gemm(a, b, out, transpose_a, transpose_b, 0.5, 2.0, parts)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stack", [(), (5,), (2, 3)])
+def test_products_in_parts(dtype, stack):
+    threads.launch()
+    rng = np.random.default_rng(1)
+    for transpose_a, transpose_b in ((False, False), (True, False), (False, True), (True, True)):
+        for m, k, n in ((130, 90, 70), (1, 400, 3000), (300, 0, 300), (3, 2, 1)):
+            a = rng.normal(size=(*stack, k, m) if transpose_a else (*stack, m, k)).astype(dtype)
+            b = rng.normal(size=(*stack, n, k) if transpose_b else (*stack, k, n)).astype(dtype)
+            out = rng.normal(size=(*stack, m, n)).astype(dtype)
+            left, right = (x.swapaxes(-1, -2) if flag else x for x, flag in ((a, transpose_a), (b, transpose_b)))
+            expected = 0.5 * (left @ right) + 2 * out
+            for parts in (2, 3, 7):
+                found = out.copy()
+                product(a, b, found, transpose_a, transpose_b, parts)
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_blas_gets_its_threads_back():
+    threads.launch()
+    setter, getter = threads._blas_controls()
+    if not setter:
+        pytest.skip("this BLAS does not say how many threads it uses")
+    count = ctypes.CFUNCTYPE(ctypes.c_int)(getter)
+    before = count()
+    a = np.ones((300, 300), np.float32)
+    product(a, a, np.empty_like(a), False, False, 2)
+    assert count() == before
+
+
+# splitting ------------------------------------------------------------------------------------------------------------
+
+
+def split(graph, parts=3):
+    return PlanMemory().run(Split(parts, least=0).run(Fuse().run(Lower().run(graph))))
+
+
+def test_a_split_program_reads_as_it_prints():
+    parallel = program(2).graph("memory", threads=2)
+    text = print_program(parallel)
+    assert print_program(parse_program(text)) == text
+    assert "for part in 2 threads {" in text and "reduce piece part of 2 {" in text
+
+
+def test_what_cannot_be_split_says_why():
+    n = dim("N")
+    values, where = leaf(INPUT, TensorType(F64, (n,))), iota(shape=(n,), axis=0, dtype=np.dtype("int64"))
+    graph = Graph("s", (values,), (), (scatter_add(values, values, where, axes=(0,)),), names={values: "x"})
+    assert any("not split over threads: it has no single outermost loop" in text for text in split(graph).refusals)
+
+
+def test_few_rows_are_fewer_than_parts():
+    """Some parts have nothing to do: their sums are what a sum of nothing is."""
+    view = graphc.compile([Normed.loss, Normed.most], wrt=["scale"])
+    graph = view.graph("partition")
+    for rows in (1, 2):
+        feeds = {"x": ROWS[:rows]} | {
+            block.name: np.random.default_rng(1).normal(size=tuple(map(int, block.shape))).astype(block.dtype)
+            for block in view.graph("memory").params
+        }
+        case = Case(graph, feeds)
+        parallel = split(graph)
+        expected = expected_values(case)
+        threads.launch()
+        for found in (interpreted(parallel, case), compiled(parallel, case)):
+            assert_same(found, expected, ulp=2000, magnitude=1.0)
