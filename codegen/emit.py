@@ -23,6 +23,8 @@ class EmitOptions:
         The host function takes its memory as the last argument (uint8 from `graphc.codegen.runtime.arena`, as many
         bytes as `workspace_layout` says) and allocates nothing but results with axes. Otherwise each call allocates
         its own.
+    results
+        The host function takes the memory of results with axes too, as one more argument (see `results_layout`).
     loop
         Add the minibatch loop over the host function (see `compiled_loop`), which takes a workspace then.
     standalone
@@ -30,6 +32,7 @@ class EmitOptions:
     """
 
     workspace: bool = False
+    results: bool = False
     loop: MinibatchLoop | None = None
     standalone: Standalone | None = None
 
@@ -70,7 +73,8 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
             emitted[key] = module.claim(f"compute_{kernel.name}" if clash else kernel.name)
             blocks.append(_kernel(kernel, emitted[key], kernel_text(kernel, scalars), program))
         functions[place] = emitted[key]
-    text = HostText(program, functions, options.workspace or options.loop is not None, options.standalone)
+    workspace = options.workspace or options.loop is not None
+    text = HostText(program, functions, workspace, options.results, options.standalone)
     does = _summary(program)
     summary = f"{does[:1].upper()}{does[1:]}"
     lines = list(text.lines())

@@ -20,9 +20,10 @@ from graphc.ir.errors import CompileError
 from graphc.ir.loops import Buffer, Call, Kernel, Program, Step
 from graphc.ir.ops.checks import show
 from graphc.ir.types import Shape
+from graphc.passes.memory import aligned
 from graphc.passes.threads import work
 
-MEMORY = "memory"
+MEMORY, RESULTS = "memory", "results"
 
 
 def by_value(program: Program) -> frozenset[Buffer]:
@@ -56,6 +57,17 @@ def workspace_layout(program: Program) -> tuple[dict[Buffer, Extent], Extent]:
         return offsets, start
     offsets.update((buffer, offset + start) for buffer, offset in program.arena.offsets)
     return offsets, program.arena.size + start
+
+
+def results_layout(program: Program) -> tuple[dict[Buffer, Extent], Extent]:
+    """Where results with axes lie in one block of memory, in bytes, and its size."""
+    offsets: dict[Buffer, Extent] = {}
+    size: Extent = 0
+    for root in dict.fromkeys(buffer.root for buffer in program.outputs):
+        if root.space == "output" and root.shape:
+            offsets[root] = size
+            size = size + aligned(root.nbytes)
+    return offsets, size
 
 
 def bind_dims(program: Program, dims: Mapping[str, str], names: Mapping[Buffer, str]) -> Iterator[str]:
@@ -115,22 +127,31 @@ class HostText:
         What to print.
     functions
         The name of each kernel's function, by the kernel's place among the steps.
-    workspace
-        Whether the memory of the arena is an argument (the last) instead of allocated by each call.
+    workspace, results
+        Whether the memory of the arena, and that of results with axes, are arguments (the last ones) instead of
+        allocated by each call.
     standalone
         See `Standalone`; None trusts the caller.
     """
 
     def __init__(
-        self, program: Program, functions: Mapping[int, str], workspace: bool, standalone: Standalone | None = None
+        self,
+        program: Program,
+        functions: Mapping[int, str],
+        workspace: bool,
+        results: bool = False,
+        standalone: Standalone | None = None,
     ) -> None:
-        self.program, self.functions, self.workspace, self.standalone = program, functions, workspace, standalone
+        self.program, self.functions, self.standalone = program, functions, standalone
         names = Namespace(functions.values())
         self.leaves = leaves(program)
         self.dims = {dim: names.claim(dim) for dim in program.dims}
         self.names = {buffer: names.claim(buffer.name) for buffer in self.leaves}
         self.memory = names.claim(MEMORY)
+        self.results = names.claim(RESULTS) if results else ""
+        self.lent = (*([self.memory] if workspace else []), *([self.results] if results else []))
         self.offsets, self.size = workspace_layout(program)
+        self.result_offsets = results_layout(program)[0] if results else {}
         self.used = tuple(buffer for buffer in program.buffers if buffer not in self.leaves)
         self.names |= {buffer: names.claim(buffer.name) for buffer in self.used}
         self.claim, self.scalars = names.claim, by_value(program)
@@ -140,20 +161,20 @@ class HostText:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The names of the arguments: inputs, parameters, constants, and the workspace."""
-        return (*(self.names[leaf] for leaf in self.leaves), *([self.memory] if self.workspace else []))
+        """The names of the arguments: inputs, parameters, constants, and memory."""
+        return (*(self.names[leaf] for leaf in self.leaves), *self.lent)
 
     @property
     def argument_types(self) -> tuple[str, ...]:
         """The aliases of their Numba types."""
-        return (*leaf_types(self.program), *(["u8_1d"] if self.workspace else []))
+        return (*leaf_types(self.program), *("u8_1d" for _ in self.lent))
 
     def lines(self) -> Iterator[str]:
         """The body, line by line."""
         yield from bind_dims(self.program, self.dims, self.names)
         if self.standalone is not None:
             yield from self._checks(self.standalone.guards)
-        if self.offsets and not self.workspace:
+        if self.offsets and self.memory not in self.lent:
             yield f"{self.memory} = arena({self._text(self.size)})"
         group: str | None = None
         for place, step in enumerate(self.program.steps):
@@ -204,6 +225,8 @@ class HostText:
             offset = offset + root.offset * root.dtype.itemsize
         if root in self.offsets:
             block, offset = self.memory, offset + self.offsets[root]
+        elif root in self.result_offsets:
+            block, offset = self.results, offset + self.result_offsets[root]
         else:
             yield from self._block(root)
             block = self.blocks[root]

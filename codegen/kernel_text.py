@@ -43,6 +43,7 @@ from graphc.ir.loops import (
     Statement,
     Store,
     Value,
+    axis,
     walk,
 )
 
@@ -136,6 +137,8 @@ class _Printer:
                     self._declare(name, initial.dtype, names)
         self.accumulators = {each.name for each in walk(kernel.body) if isinstance(each, Accumulator)}
         self.claim = names.claim
+        own = () if kernel.parts is None else _own_buffers(kernel.parts)
+        self.own = {buffer: names.claim(buffer.name.removesuffix("_parts")) for buffer in own}
         self.templates: dict[tuple[str, np.dtype, np.dtype], Template] = {}
         self.uses: Counter[str] = Counter()
         self.lines: list[str] = []
@@ -174,6 +177,9 @@ class _Printer:
     def text(self) -> KernelText:
         """Print."""
         threads = self.kernel.parts
+        for buffer, name in self.own.items():
+            assert threads is not None
+            self._line(f"{name} = part_of({self.buffers[buffer]}, {self.names[threads.axis]})")
         self._block(self.kernel.body if threads is None else threads.body)
         part = () if threads is None else (self.names[threads.axis],)
         arguments = (*part, *self.dims.values(), *self.buffers.values())
@@ -331,6 +337,8 @@ class _Printer:
     def _element(self, buffer: Buffer, index: Index) -> ast.expr:
         if buffer in self.scalars:
             return ast.Name(self.buffers[buffer])
+        if buffer in self.own:
+            return subscript(self.own[buffer], [self._position(position) for position in index[1:]])
         return subscript(self.buffers[buffer], [self._position(position) for position in index])
 
     def _position(self, index: Affine) -> ast.expr:
@@ -370,6 +378,24 @@ class _Printer:
 
     def _line(self, text: str) -> None:
         self.lines.append("    " * self.indent + text)
+
+
+def _own_buffers(threads: Loop) -> tuple[Buffer, ...]:
+    """The arrays with more axes of which every access is to the element of its own part."""
+    found: dict[Buffer, None] = {}
+    others: set[Buffer] = set()
+    for statement in walk(threads.body):
+        match statement:
+            case Load(buffer=buffer, index=index) | Store(buffer=buffer, index=index):
+                pass
+            case Accumulate(target=Buffer() as buffer, index=index):
+                pass
+            case _:
+                continue
+        found[buffer] = None
+        if len(index) < 2 or index[0] != axis(threads.axis):
+            others.add(buffer)
+    return tuple(buffer for buffer in found if buffer not in others)
 
 
 def _is_alone(index: Affine) -> bool:

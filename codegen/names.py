@@ -19,7 +19,7 @@ IMPORTS: dict[str, str] = {
     **dict.fromkeys(("inf", "nan", "uintp"), "numpy"),
     **dict.fromkeys(("dot", "gemm", "gemv"), "graphc.codegen.blas"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), "graphc.codegen.runtime"),
-    **dict.fromkeys(("in_threads", "piece"), "graphc.codegen.threads"),
+    **dict.fromkeys(("in_threads", "part_of", "piece"), "graphc.codegen.threads"),
     "KernelCompiler": "graphc.codegen.kernel_compiler",
     **dict.fromkeys(vector_math.__all__, "graphc.codegen.vector_math"),
 }

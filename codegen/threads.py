@@ -2,8 +2,8 @@
 
 A kernel that is split takes the number of its part first. `in_threads` calls it once for each part, on Numba's
 threading layer where the work pays for it, else one after the other: the parts are the same, and so are the results.
-One region runs at a time; a second one (nested, from another Python thread, in a forked child, whose threads are gone) runs its
-parts in turn.
+One region runs at a time; a second one (nested, from another Python thread, in a forked child, whose threads are gone)
+runs its parts in turn.
 
 Compiled callers find the threading layer, BLAS's thread count and the flag that a region runs in a table of addresses,
 by the name of one symbol, so that they can be cached on disk.
@@ -20,8 +20,10 @@ from typing import Any, TypeAlias
 import numba
 from llvmlite import binding, ir
 from numba.core import cgutils, config, errors, types
+from numba.np.arrayobj import make_array
+from numpy.typing import NDArray
 
-from graphc.codegen.intrinsics import lowers
+from graphc.codegen.intrinsics import contiguous_view, lowers
 from graphc.ir.costs import REGION
 from graphc.ir.errors import CompileValueError
 
@@ -150,6 +152,25 @@ def _piece(_typing: Any, part: Any, parts: Any, size: Any) -> Any:
         return cgutils.pack_array(builder, limits(builder, *args))
 
     return types.UniTuple(types.uintp, 2)(types.uintp, types.intp, types.intp), generate
+
+
+def part_of(array: NDArray[Any], part: int) -> NDArray[Any]:
+    """Return what a part has for itself: ``array[part]``, of a contiguous array with more axes."""
+    found: NDArray[Any] = array[part]
+    return found
+
+
+@lowers(part_of)
+def _part_of(_typing: Any, array: Any, part: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole = make_array(array)(context, builder, args[0])
+        _, *shape = cgutils.unpack_tuple(builder, whole.shape)
+        start = args[1]
+        for extent in shape:
+            start = builder.mul(start, extent)
+        return contiguous_view(context, builder, signature.return_type, builder.gep(whole.data, [start]), shape)
+
+    return array.copy(ndim=array.ndim - 1)(array, types.uintp), generate
 
 
 # emitting regions -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from graphc.ir.errors import FeedIndexError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import bind_dims, interpret
 from graphc.ir.ops import wrap_index
+from graphc.lending import Lender
 
 TARGETS = ("cpu", "cuda", "interpret")
 
@@ -146,10 +147,13 @@ def compiled(
     """
     names = naming(graph)
     leaves = {names[node]: node for node in graph.inputs}
+    lender = Lender()
 
     def choose(arguments: Sequence[Any]) -> Chosen:
         sizes = bind_dims(leaves, {name: np.shape(array) for name, array in zip(leaves, arguments, strict=False)})
         chosen = emitted.choose(sizes)
+        if chosen.borrows:
+            return lender.lending(chosen, sizes), ()
         constants = tuple(array for _, array in chosen.program.constants)
         return chosen.function, constants if workspace is None else (*constants, workspace(chosen, sizes))
 

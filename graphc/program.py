@@ -194,14 +194,16 @@ class Variant:
     def snapshots(self, threads: int) -> Mapping[str, Snapshot]:
         """The state after every stage, for a number of threads."""
         if threads not in self.stages:
-            passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks, (), self.options, threads)
+            # Where there is enough to do for threads, there is enough memory to be worth keeping.
+            options = self.options if threads == 1 else replace(self.options, workspace=True, results=True)
+            passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks, (), options, threads)
             self.stages[threads] = {snapshot.stage: snapshot for snapshot in compile_graph(self.graph, passes)}
         return self.stages[threads]
 
     def emitted(self, threads: int) -> tuple[Emitted, ...]:
         """What is run by a number of threads: one module, or forward and backward."""
         programs, sources = (self.snapshots(threads)[stage].state for stage in ("memory", "emit"))
-        return tuple(Emitted(*parts, threads) for parts in zip(programs, sources, strict=True))
+        return tuple(Emitted(*parts, threads, threads > 1) for parts in zip(programs, sources, strict=True))
 
     @cached_property
     def executables(self) -> tuple[Executable, ...]:

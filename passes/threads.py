@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from graphc.ir.costs import ADDITION, PRODUCT, REGION
-from graphc.ir.dims import Extent
+from graphc.ir.dims import Extent, product
 from graphc.ir.loops import (
     Accumulate,
     Accumulator,
@@ -196,11 +196,13 @@ class _Splitting:
         return [first, Kernel(name, last, f"{self.kernel.name}: the parts together")]
 
     def _per_part(self, buffer: Buffer) -> Buffer:
-        """A buffer for each part, in one; parts end on different cache lines."""
-        *leading, width = buffer.shape or (1,)
-        padding = CACHE_LINE // buffer.dtype.itemsize
-        padded = width if isinstance(width, int) and width % padding == 0 else width + padding
-        return self._new_buffer(f"{buffer.name}_parts", buffer, (self.parts, *leading, padded))
+        """A buffer for each part, in one; between parts that do not fill cache lines lie elements of no use."""
+        length, *row = buffer.shape or (1,)
+        line, width = CACHE_LINE // buffer.dtype.itemsize, product(row)
+        size = width * length
+        if not isinstance(size, int) or size % line:
+            length = length + (-(-line // width) if isinstance(width, int) and width > 0 else line)
+        return self._new_buffer(f"{buffer.name}_parts", buffer, (self.parts, length, *row))
 
     def _new_buffer(self, name: str, like: Buffer | Accumulator, shape: tuple[Extent, ...]) -> Buffer:
         free = free_name(name, self.taken)

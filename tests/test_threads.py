@@ -105,6 +105,24 @@ def test_little_work_is_compiled_for_one_thread(tmp_path, monkeypatch):
     assert len(cache.entries()) == 3
 
 
+def test_results_are_the_callers_and_their_memory_is_used_again_when_nobody_holds_it():
+    doubled = graphc.compile([Normed.x * 2.0, Normed.x * 3.0], threads=2)
+
+    def call(factor):
+        return doubled(x=factor * ROWS)
+
+    first, piece_of_second = call(1.0)[0], call(2.0)[1][7:9, :3]
+    call(3.0), call(4.0)
+    np.testing.assert_array_equal(first, 2.0 * ROWS)
+    np.testing.assert_array_equal(piece_of_second, 6.0 * ROWS[7:9, :3])
+    address = call(5.0)[0].ctypes.data
+    assert call(6.0)[0].ctypes.data == address
+    again = doubled(x=np.concatenate([ROWS, ROWS]))[0]
+    np.testing.assert_array_equal(again[len(ROWS) :], 2.0 * ROWS)
+    del again
+    assert not np.shares_memory(call(1.0)[0], first)
+
+
 def test_a_trainer_uses_threads_too():
     losses = {}
     for count in (1, 2):
