@@ -26,11 +26,12 @@ _CHAR, _POINTER, _INTP = cgutils.int8_t, cgutils.voidptr_t, cgutils.intp_t
 
 @dataclass(frozen=True, slots=True)
 class _Matrix:
-    """The LLVM values of a row-major matrix."""
+    """The LLVM values of a row-major matrix; `stride` elements lie between its rows."""
 
     data: Any
     rows: Any
     columns: Any
+    stride: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,10 @@ def gemm(
     alpha, beta
         Factors, converted to the arrays' dtype.
     parts
-        On how many threads: each computes some of the matrices of a stack, or some rows of a single one, while BLAS
-        itself keeps to one thread. With 1, or where the product is small, BLAS does as it likes. The caller must not
-        hold Python's lock (`nogil`): Numba's wrappers take it in the thread that first needs BLAS, to find it.
+        On how many threads: each computes some of the matrices of a stack, or of a single one some rows (columns, if
+        there are more), while BLAS itself keeps to one thread. With 1, or where the product is small, BLAS does as it
+        likes. The caller must not hold Python's lock (`nogil`): Numba's wrappers take it in the thread that first needs
+        BLAS, to find it.
 
     Raises
     ------
@@ -179,13 +181,26 @@ class _Products:
             a, b, out = (stack.at(builder, index) for stack in self.operands)
             _multiply(context, builder, self.dtype, a, b, out, *self.options)
 
-    def emit_rows(self, context: Any, builder: Any, first: Any, last: Any) -> None:
-        """Multiply a single matrix, for the rows of the result from `first` to `last` (not included)."""
-        a, b, out = (stack.at(builder, _INTP(0)) for stack in self.operands)
-        start = builder.select(self.transpose_a, first, builder.mul(first, a.columns))
-        a = replace(a, data=builder.gep(a.data, [start]))
-        data = builder.gep(out.data, [builder.mul(first, out.columns)])
-        out = replace(out, data=data, rows=builder.sub(last, first))
+    def emit_part(self, context: Any, builder: Any, part: Any, parts: Any) -> None:
+        """Multiply a single matrix, for a part's piece of the rows or columns of the result.
+
+        Each part reads the operand that is not cut as a whole, so it is the larger one that is.
+        """
+        a, b, out = (stack.matrix for stack in self.operands)
+        tall = builder.icmp_signed(">=", out.rows, out.columns)
+        zero = _INTP(0)
+        row, column = (limits(builder, part, parts, size) for size in (out.rows, out.columns))
+        row = tuple(map(builder.select, (tall, tall), row, (zero, out.rows)))
+        column = tuple(map(builder.select, (tall, tall), (zero, out.columns), column))
+        starts = (
+            builder.select(self.transpose_a, row[0], builder.mul(row[0], a.stride)),
+            builder.select(self.transpose_b, builder.mul(column[0], b.stride), column[0]),
+            builder.add(builder.mul(row[0], out.stride), column[0]),
+        )
+        a, b, out = (
+            replace(each, data=builder.gep(each.data, [start])) for each, start in zip((a, b, out), starts, strict=True)
+        )
+        out = replace(out, rows=builder.sub(row[1], row[0]), columns=builder.sub(column[1], column[0]))
         _multiply(context, builder, self.dtype, a, b, out, *self.options)
 
     def emit_in_parts(self, context: Any, builder: Any, parts: Any) -> None:
@@ -195,17 +210,19 @@ class _Products:
         for extent in (self.count, *self.dims(builder)):
             work = builder.mul(work, extent)
         stacked = self.operands[2].stacked
-        values = [*(value for each in (a, b, out) for value in (each.data, each.rows, each.columns)), self.count, parts,
-                  *self.options]  # fmt: skip
+        matrices = [value for each in (a, b, out) for value in (each.data, each.rows, each.columns)]
+        values = [*matrices, self.count, parts, *self.options]
 
         def run_part(inside: Any, part: Any, given: list[Any]) -> None:
-            matrices = [_Matrix(*given[k : k + 3]) for k in (0, 3, 6)]
+            matrices = [_Matrix(given[k], given[k + 1], given[k + 2], given[k + 2]) for k in (0, 3, 6)]
             stacks = tuple(
                 _Stack(matrix, each.stacked) for matrix, each in zip(matrices, self.operands, strict=True)
             )
             products = _Products(self.dtype, stacks, given[9], *given[11:])
-            piece = limits(inside, part, given[10], given[9] if stacked else matrices[2].rows)
-            (products.emit if stacked else products.emit_rows)(context, inside, *piece)
+            if stacked:
+                products.emit(context, inside, *limits(inside, part, given[10], given[9]))
+            else:
+                products.emit_part(context, inside, part, given[10])
 
         pays = builder.and_(builder.icmp_signed(">=", work, _INTP(REGION)), has_blas_control(builder))
         with builder.if_else(pays) as (threads, whole):
@@ -256,7 +273,7 @@ def _dot(_typing: Any, a: Any, b: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         left = _column(builder, make_array(a)(context, builder, args[0]))
         right = _column(builder, make_array(b)(context, builder, args[1]))
-        result = _Matrix(cgutils.alloca_once(builder, context.get_data_type(dtype)), _INTP(1), _INTP(1))
+        result = _Matrix(cgutils.alloca_once(builder, context.get_data_type(dtype)), _INTP(1), _INTP(1), _INTP(1))
         if dtype in _KINDS:
             _check_dims(context, builder, left.rows)
             conjugate = _CHAR(0)
@@ -281,13 +298,13 @@ def _check(name: str, *arrays: Any) -> None:
 def _stack(builder: Any, array: Any) -> _Stack:
     """Return the stack that an array is; a matrix is the only one of its stack."""
     *stacked, rows, columns = cgutils.unpack_tuple(builder, array.shape)
-    return _Stack(_Matrix(array.data, rows, columns), bool(stacked))
+    return _Stack(_Matrix(array.data, rows, columns, columns), bool(stacked))
 
 
 def _column(builder: Any, vector: Any) -> _Matrix:
     """Return the vector as a matrix of one column."""
     (rows,) = cgutils.unpack_tuple(builder, vector.shape)
-    return _Matrix(vector.data, rows, _INTP(1))
+    return _Matrix(vector.data, rows, _INTP(1), _INTP(1))
 
 
 def _multiply(
@@ -305,7 +322,7 @@ def _multiply(
     inner = builder.select(transpose_a, a.rows, a.columns)
     flag_a, flag_b = (builder.select(flag, _CHAR(ord("t")), _CHAR(ord("n"))) for flag in (transpose_a, transpose_b))
     alpha, beta = (_slot(context, builder, value, dtype) for value in (alpha, beta))
-    row_a, row_b, row_out = (_at_least_one(builder, matrix.columns) for matrix in (a, b, out))
+    row_a, row_b, row_out = (_at_least_one(builder, matrix.stride) for matrix in (a, b, out))
     shape = out.columns, out.rows, inner
     _call(context, builder, "numba_xxgemm", dtype, flag_b, flag_a, *shape, alpha, b.data, row_b, a.data, row_a,
           beta, out.data, row_out)  # fmt: skip

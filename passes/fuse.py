@@ -176,9 +176,11 @@ class _Grouping:
         if not row.order and _scalar_epilogue(group, row.stage):
             group.post.append(row.stage)
             return True
-        rank = min(group.rank, row.widest)
-        reason = why_not_fuse(group, row, rank)
-        if reason:
+        widest = min(group.rank, row.widest)
+        for rank in range(widest, min(widest, 1) - 1, -1):
+            if not (reason := why_not_fuse(group, row, rank)):
+                break
+        else:
             self.refusals.append(f"{row.stage.buffer.name}: not fused with {group.name}: {reason}")
             return False
         group.rows.append(row)

@@ -33,8 +33,8 @@ class Row:
         """The largest number of outer axes that this stage allows."""
         reduced = {name for name, _ in self.stage.reduce}
         rank = len(self.order)
-        if not reduced:
-            return max(rank - 1, min(rank, 1))
+        if len(reduced) in (0, rank):  # element by element, or one sum of all
+            return rank
         leading = 0
         while leading < rank and self.order[leading][0] not in reduced:
             leading += 1

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -347,8 +348,15 @@ def label_loss() -> Any:
         (label_loss, ("maxps", "subps"), ("exp", "log")),
     ],
 )
-def test_fused_kernels_vectorize(declare: Function, packed: tuple[str, ...], scalar_libm: tuple[str, ...]) -> None:
+def test_fused_kernels_vectorize(
+    declare: Function,
+    packed: tuple[str, ...],
+    scalar_libm: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Value and gradients of whole programs: every kind of step in packed instructions, and no call for one element."""
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))  # what comes from a cache cannot be inspected
     loss, wrt = declare()
     module = load("packed", graphc.compile(loss, wrt=wrt).source)
     kernel = next(function for function in vars(module).values() if hasattr(function, "inspect_asm"))
