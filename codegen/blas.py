@@ -76,9 +76,9 @@ def gemm(
         Factors, converted to the arrays' dtype.
     parts
         On how many threads: each computes some of the matrices of a stack, or of a single one some rows (columns, if
-        there are more), while BLAS itself keeps to one thread. With 1, or where the product is small, BLAS does as it
-        likes. The caller must not hold Python's lock (`nogil`): Numba's wrappers take it in the thread that first needs
-        BLAS, to find it.
+        there are more), while BLAS itself keeps to one thread. With 1, where the product is small, or the stack has
+        fewer matrices, BLAS does as it likes. The caller must not hold Python's lock (`nogil`): Numba's wrappers take
+        it in the thread that first needs BLAS, to find it.
 
     Raises
     ------
@@ -225,6 +225,8 @@ class _Products:
                 products.emit_part(context, inside, part, given[10])
 
         pays = builder.and_(builder.icmp_signed(">=", work, _INTP(REGION)), has_blas_control(builder))
+        if stacked:
+            pays = builder.and_(pays, builder.icmp_signed(">=", self.count, parts))
         with builder.if_else(pays) as (threads, whole):
             with threads:
                 in_parts(builder, parts, cgutils.true_bit, values, run_part, serial_blas)

@@ -54,9 +54,10 @@ def load(stem: str, source: str) -> ModuleType:
         The module, named `graphc._generated.<stem>_<hash>`. Its `__file__` is the text, so tracebacks show its lines.
     """
     readable = re.sub(r"[^0-9A-Za-z]+", "_", stem)[:60].strip("_") or "module"
-    name = f"{readable}_{_key(source)}"
-    # One lock for all: two threads must not import one module, and Numba compiles under a lock of its own anyway.
+    # One lock for all: two threads must not import one module, and Numba compiles under a lock of its own anyway. (The
+    # key has a setting in it that `KernelCompiler` changes meanwhile.)
     with _LOADING:
+        name = f"{readable}_{_key(source)}"
         module = sys.modules.get(f"{_PACKAGE}.{name}")
         if module is not None:
             return module

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphc.codegen.host_text import HostText, Standalone, by_value
-from graphc.codegen.kernel_text import KernelText, argument_types, kernel_key, kernel_text
+from graphc.codegen.kernel_text import argument_types, kernel_key, kernel_text
 from graphc.codegen.module_text import function_text, module_text
 from graphc.codegen.names import Namespace, identifier
 from graphc.codegen.training import MinibatchLoop, loop_name, loop_text
@@ -61,39 +61,43 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
     host, loop = module.claim(program.name), module.claim(loop_name(program))
     scalars = by_value(program)
     functions: dict[int, str] = {}
-    emitted: dict[tuple[object, ...], str] = {}
+    emitted: dict[object, str] = {}
     blocks: list[str] = []
     taken = {host, *(identifier(buffer.name) for buffer in program.buffers), *map(identifier, program.dims)}
     for place, kernel in enumerate(program.steps):
         if not isinstance(kernel, Kernel):
             continue
-        key = kernel_key(kernel, scalars)
+        kernel_options = _kernel_options(kernel, program)
+        key = kernel_options, kernel_key(kernel, scalars)
         if key not in emitted:
             clash = identifier(kernel.name) in taken
             emitted[key] = module.claim(f"compute_{kernel.name}" if clash else kernel.name)
-            blocks.append(_kernel(kernel, emitted[key], kernel_text(kernel, scalars), program))
+            text = kernel_text(kernel, scalars)
+            types, lines = argument_types(text, scalars, kernel.writes), [line[4:] for line in text.lines]
+            blocks.append(
+                function_text(emitted[key], types, text.arguments, kernel.origin, lines, True, kernel_options)
+            )
         functions[place] = emitted[key]
     workspace = options.workspace or options.loop is not None
-    text = HostText(program, functions, workspace, options.results, options.standalone)
+    host_text = HostText(program, functions, workspace, options.results, options.standalone)
     does = _summary(program)
     summary = f"{does[:1].upper()}{does[1:]}"
-    lines = list(text.lines())
+    lines = list(host_text.lines())
     borrows = not any(output.shape for output in program.outputs) and not any("arena(" in line for line in lines)
-    numba_options = "BORROWING" if borrows else "OPTIONS"
-    blocks.append(function_text(host, text.argument_types, text.arguments, summary, lines, options=numba_options))
+    host_options = "BORROWING" if borrows else "OPTIONS"
+    types, arguments = host_text.argument_types, host_text.arguments
+    blocks.append(function_text(host, types, arguments, summary, lines, options=host_options))
     if options.loop is not None:
         blocks.append(loop_text(program, options.loop, loop))
     return module_text(f"{program.name}: {does}", blocks)
 
 
-def _kernel(kernel: Kernel, name: str, text: KernelText, program: Program) -> str:
-    types = argument_types(text, by_value(program), kernel.writes)
-    lines = [line[4:] for line in text.lines]
-    shared = any(
-        overlap(buffer, other, program) for buffer in kernel.writes for other in kernel.buffers if other != buffer
-    )
-    options = "BORROWING" if shared else "INLINED" if kernel.parts is None else "KERNEL"
-    return function_text(name, types, text.arguments, kernel.origin, lines, void=True, options=options)
+def _kernel_options(kernel: Kernel, program: Program) -> str:
+    """How a kernel is compiled: that its arrays do not overlap is a promise to LLVM."""
+    for buffer in kernel.writes:
+        if any(overlap(buffer, other, program) for other in kernel.buffers if other != buffer):
+            return "BORROWING"
+    return "INLINED" if kernel.parts is None else "KERNEL"
 
 
 def _summary(program: Program) -> str:

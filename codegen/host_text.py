@@ -287,7 +287,7 @@ def _product(call: Call, names: Sequence[str]) -> str:
     rank_a, rank_b = (len(operand.shape) for operand in call.operands[:2])
     options = [f"transpose_{side}=True" for side in "ab" if call[f"transpose_{side}"]]
     blend = ["beta=1.0"] if call["accumulate"] else []
-    blend += [f"parts={call.parts}"] if call.parts > 1 else []
+    parts = [f"parts={call.parts}"] if call.parts > 1 else []
     if rank_a == rank_b == 1:
         return f"{out}[()] {'+=' if blend else '='} dot({a}, {b})"
     if rank_b == 1:
@@ -296,4 +296,4 @@ def _product(call: Call, names: Sequence[str]) -> str:
     if rank_a == 1:
         flags = [] if call["transpose_b"] else ["transpose_a=True"]
         return f"gemv({', '.join((b, a, out, *flags, *blend))})"
-    return f"gemm({', '.join((a, b, out, *options, *blend))})"
+    return f"gemm({', '.join((a, b, out, *options, *blend, *parts))})"

@@ -79,13 +79,15 @@ def pipeline(
 def compile_graph(graph: Graph, passes: Sequence[Pass]) -> tuple[Snapshot, ...]:
     """Run the passes, verified.
 
-    With ``GRAPHC_DUMP=directory`` every stage is written there too, with ``fusion.txt`` (what was not fused, and why)
-    and ``repro.py`` (a program that compiles and runs the graph by itself). With ``GRAPHC_PARANOID=1`` every graph is
+    With ``GRAPHC_DUMP=directory`` every stage is written there too (for several threads, into a folder of its own,
+    ``threads-<n>``), with ``fusion.txt`` (what was not fused, and why) and ``repro.py`` (a program that compiles and
+    runs the graph by itself). With ``GRAPHC_PARANOID=1`` every graph is
     interpreted before and after each pass.
     """
     observers: list[Observer] = []
     if directory := os.environ.get("GRAPHC_DUMP"):
-        folder = Path(directory)
+        folder = Path(directory).joinpath(*(f"threads-{each.threads}" for each in passes if isinstance(each, Split)))
+        folder.mkdir(parents=True, exist_ok=True)
         observers += [Dump(folder, LANGUAGES), DumpFusion(folder), DumpRepro(folder, bool(graph.wrt))]
     if os.environ.get("GRAPHC_PARANOID", "0") != "0":
         observers.append(Paranoid())

@@ -1,9 +1,9 @@
 """Parts of a kernel on several threads: the parallel region, the gate before it, and BLAS kept out of its way.
 
 A kernel that is split takes the number of its part first. `in_threads` calls it once for each part, on Numba's
-threading layer where the work pays for it, else one after the other: the parts are the same, and so are the results.
-One region runs at a time; a second one (nested, from another Python thread, in a forked child, whose threads are gone)
-runs its parts in turn.
+threading layer where the work pays for it, else one after the other: the parts of kernels are the same, and so are
+their results (BLAS may round a product otherwise when it has threads of its own). One region runs at a time; a second
+one (nested, from another Python thread, in a forked child, whose threads are gone) runs its parts in turn.
 
 Compiled callers find the threading layer, BLAS's thread count and the flag that a region runs in a table of addresses,
 by the name of one symbol, so that they can be cached on disk.
@@ -21,6 +21,7 @@ import numba
 from llvmlite import binding, ir
 from numba.core import cgutils, config, errors, types
 from numba.np.arrayobj import make_array
+from numba.np.ufunc import parallel
 from numpy.typing import NDArray
 
 from graphc.codegen.intrinsics import contiguous_view, lowers
@@ -33,7 +34,8 @@ _INTP, _POINTER = cgutils.intp_t, cgutils.voidptr_t
 
 
 # The order of the table's fields, each as wide as a pointer.
-_FIELDS = {name: place for place, name in enumerate(("busy", "workers", "run", "set_blas", "get_blas"))}
+_NAMES = "busy", "workers", "run", "set_blas", "get_blas", "watches_forks"
+_FIELDS = {name: place for place, name in enumerate(_NAMES)}
 
 
 class _Table(ctypes.Structure):
@@ -45,14 +47,19 @@ class _Table(ctypes.Structure):
 _TABLE = _Table()
 
 
-def default_threads() -> int:
-    """How many threads a program uses unless it says so: ``GRAPHC_NUM_THREADS``, or all that Numba has.
+def thread_count(asked: int | None) -> int:
+    """How many threads a program may use: as many as asked for, ``GRAPHC_NUM_THREADS``, or all that Numba has.
 
     Raises
     ------
     CompileValueError
         Where ``GRAPHC_NUM_THREADS`` is no positive integer.
     """
+    if not _TABLE.watches_forks and hasattr(os, "register_at_fork"):
+        _TABLE.watches_forks = 1
+        os.register_at_fork(after_in_child=_stay_serial)
+    if asked:
+        return asked
     text = os.environ.get("GRAPHC_NUM_THREADS", "")
     if not text:
         return int(config.NUMBA_NUM_THREADS)
@@ -68,17 +75,18 @@ def launch() -> None:
     if _TABLE.run:
         return
     numba.get_num_threads()  # starts the threading layer
+    if numba.threading_layer() == "workqueue":
+        _TABLE.busy = 1  # it ends the process where two Python threads use it, or one in the other: parts run in turn
     binding.add_symbol(_SYMBOL, ctypes.addressof(_TABLE))
     _TABLE.workers = int(config.NUMBA_NUM_THREADS)
     _TABLE.set_blas, _TABLE.get_blas = _blas_controls()
     _TABLE.run = binding.address_of_symbol("numba_parallel_for")
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_stay_serial)
 
 
 def _stay_serial() -> None:
-    """In a forked child: its threads are gone, so a region seems to run for ever."""
-    _TABLE.busy = 1
+    """In a forked child: where Numba's threads were started before they are gone, so a region seems to run for ever."""
+    if parallel._is_initialized:
+        _TABLE.busy = 1
 
 
 def _blas_controls() -> tuple[int, int]:

@@ -30,14 +30,14 @@ class Emitted:
         What stands after `memory` and after `emit`.
     threads
         How many its kernels run on.
-    borrows
+    lent
         Whether its function takes the memory of its temporaries and results as its last arguments.
     """
 
     program: Program
     source: str
     threads: int = 1
-    borrows: bool = False
+    lent: bool = False
 
     @cached_property
     def module(self) -> ModuleType:

@@ -51,6 +51,7 @@ class Executable:
         # An itemgetter is the quickest way to the feeds, but of a single one it gives no tuple.
         self._pick = itemgetter(*self._fed) if len(self._fed) > 1 else lambda feeds: tuple(map(feeds.get, self._fed))
         self._typed = typed
+        self._updates = bool(graph.updates)
         self._known: dict[tuple[tuple[int, ...], ...], Chosen] = {}
 
     def __call__(self, inputs: Sequence[Any], blocks: Sequence[np.ndarray]) -> tuple[Any, ...]:
@@ -61,6 +62,8 @@ class Executable:
         FeedError
             (IndexError) for an index out of range.
         """
+        if self._updates:
+            inputs = apart(inputs, blocks)
         function, extra = self._choose([*inputs, *blocks])
         try:
             results = function(*inputs, *blocks, *extra)
@@ -84,6 +87,8 @@ class Executable:
             return None
         try:
             arrays = self._pick(feeds)
+            if self._updates and may_lie_in(arrays, blocks):
+                return None
             function, extra = self._known[tuple([array.shape for array in arrays])]
             results = function(*arrays, *numbers, *blocks, *extra)
         except (KeyError, AttributeError, TypeError):
@@ -100,6 +105,26 @@ class Executable:
         for k, scalar in self._scalars:
             values[k] = scalar(values[k])
         return tuple(values)
+
+
+def may_lie_in(arrays: Sequence[np.ndarray], blocks: Sequence[np.ndarray]) -> bool:
+    """Whether one of some arrays may lie in memory that is updated: quickly, and not sure where it says so."""
+    for array in arrays:
+        base = array.base
+        for block in blocks:
+            if array is block or (base is not None and (base is block or base is block.base)):
+                return True
+        if base is not None and base.__class__ is not np.ndarray:
+            return True
+    return False
+
+
+def apart(arrays: Sequence[Any], blocks: Sequence[np.ndarray]) -> Sequence[Any]:
+    """The arrays, those copied that lie in memory that is updated; the same sequence where none does."""
+    shared = [any(np.may_share_memory(array, block) for block in blocks) for array in arrays]
+    if not any(shared):
+        return arrays
+    return [np.copy(array) if is_shared else array for array, is_shared in zip(arrays, shared, strict=True)]
 
 
 def out_of_range(graph: Graph, error: IndexError) -> FeedIndexError:
@@ -152,7 +177,7 @@ def compiled(
     def choose(arguments: Sequence[Any]) -> Chosen:
         sizes = bind_dims(leaves, {name: np.shape(array) for name, array in zip(leaves, arguments, strict=False)})
         chosen = emitted.choose(sizes)
-        if chosen.borrows:
+        if chosen.lent:
             return lender.lending(chosen, sizes), ()
         constants = tuple(array for _, array in chosen.program.constants)
         return chosen.function, constants if workspace is None else (*constants, workspace(chosen, sizes))

@@ -19,9 +19,6 @@ from graphc.ir.dims import bind
 
 # The blocks of results that are kept: a loop holds what the last call returned while the next one runs.
 KEPT = 2
-# The references to a block that nobody holds: of the list that it stands in, and of the argument of getrefcount.
-UNHELD = 2
-
 
 @dataclass
 class _Memory:
@@ -32,10 +29,12 @@ class _Memory:
 
 
 class Lender:
-    """The memory of one program's calls."""
+    """The memory of one program's calls: one workspace and `KEPT` blocks of results live as long as it does."""
 
     def __init__(self) -> None:
         self._kept: list[_Memory] = []  # one, or none while a call has it
+        unused = [arena(0)]
+        self._unheld = references(unused[0])
 
     def lending(self, emitted: Emitted, sizes: Mapping[str, int]) -> Callable[..., Any]:
         """The function of a module that takes its memory last, for these sizes, without that argument."""
@@ -62,8 +61,16 @@ class Lender:
             memory.workspace = arena(workspace)
         blocks = memory.results
         for place in reversed(range(len(blocks))):  # what was used last is in cache
-            if sys.getrefcount(blocks[place]) <= UNHELD and results <= blocks[place].size <= 2 * results:
+            if references(blocks[place]) == self._unheld and results <= blocks[place].size <= 2 * results:
                 blocks.append(blocks.pop(place))
                 return memory
         memory.results = [*blocks[-(KEPT - 1) :], arena(results)]
         return memory
+
+
+def references(block: np.ndarray) -> tuple[int, int]:
+    """How often a block of `arena` is referred to, and what it is a view of: arrays in it hold one or the other.
+
+    (Compiled code refers to the block, NumPy to the array that has the memory.)
+    """
+    return sys.getrefcount(block), sys.getrefcount(block.base)

@@ -15,7 +15,7 @@ from graphc.build import Built, build
 from graphc.codegen.emit import EmitOptions
 from graphc.codegen.host_text import Standalone
 from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
-from graphc.codegen.threads import default_threads
+from graphc.codegen.threads import thread_count
 from graphc.emitted import BySize, Emitted
 from graphc.executable import TARGETS, Executable, compiled, interpreted
 from graphc.feeds import Inputs, Slot, unknown_name
@@ -97,7 +97,7 @@ def compile(
         built = build(roots, wrt, updates, name)
     _check_derivatives(built)
     start = {each: initial_value(initial, seed, each) for each, initial in built.initial.items()}
-    return Program(built, single, target, gather_parameters(built.initial, start, params), threads or default_threads())
+    return Program(built, single, target, gather_parameters(built.initial, start, params), thread_count(threads))
 
 
 def check_options(wrt: Any, target: Any, params: Any, seed: Any, threads: Any) -> None:
@@ -106,14 +106,21 @@ def check_options(wrt: Any, target: Any, params: Any, seed: Any, threads: Any) -
         raise CompileValueError(unknown_name(str(target), TARGETS, "target"))
     if target == "cuda":
         raise CompileValueError("the target 'cuda' is not there yet", hint="use target='cpu' or target='interpret'")
-    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 0):
-        raise CompileValueError(f"threads is a number of threads or None, got {threads!r}")
+    if threads is not None:
+        check_threads(threads)
     if not (params is None or isinstance(params, Mapping)):
         raise CompileTypeError(f"params is a mapping, got {shown(params)}")
     if not isinstance(seed, int):
         raise CompileTypeError(f"seed is an int, got {shown(seed)}")
     if not (wrt is None or isinstance(wrt, View | Sequence)):
         raise CompileTypeError(f"wrt is a view, a name, a list of them or 'params', got {shown(wrt)}")
+
+
+def check_threads(threads: Any, least: int = 0) -> None:
+    """Refuse what is no number of threads."""
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < least:
+        wanted = "a number of threads, 1 or more" if least else "a number of threads or None"
+        raise CompileValueError(f"threads is {wanted}, got {threads!r}")
 
 
 def _check_naming(updates: Any, name: Any) -> None:
@@ -283,6 +290,7 @@ class Program:
             raise CompileValueError(unknown_name(str(stage), STAGES, "stage"))
         if variant is not None and variant not in VARIANTS:
             raise CompileValueError(unknown_name(str(variant), VARIANTS, "variant"))
+        check_threads(threads, least=1)
         with self._lock:
             return self._variant(variant or self._default).snapshots(threads)[stage]
 

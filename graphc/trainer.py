@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.build import Built, build
-from graphc.codegen.threads import default_threads
+from graphc.codegen.threads import thread_count
 from graphc.data_files import read_parameters, write_atomically
 from graphc.feeds import unknown_name
 from graphc.initializers import initial_value
@@ -71,7 +71,7 @@ class Trainer:
             raise CompileTypeError(f"Trainer wants an optimizer, got {shown(optimizer)}", hint="SGD(0.1) or Adam()")
         check_options(wrt, target, params, seed, threads)
         self._optimizer = optimizer
-        self._target, self._seed, self._threads = target, seed, threads or default_threads()
+        self._target, self._seed, self._threads = target, seed, thread_count(threads)
         self._loss, self._metrics = loss, tuple(metrics)
         self._trained = _trained(build([loss], wrt))
         built = build([loss, *self._metrics], self._trained)

@@ -16,7 +16,7 @@ from graphc.codegen.pipeline import compile_graph, pipeline
 from graphc.codegen.runtime import arena
 from graphc.codegen.training import MinibatchLoop, compiled_loop, row_offsets
 from graphc.emitted import BySize, Emitted
-from graphc.executable import Executable, compiled, interpreted, out_of_range
+from graphc.executable import Executable, apart, compiled, interpreted, out_of_range
 from graphc.feeds import Inputs
 from graphc.ir.core import INPUT, PARAM, Node, leaf
 from graphc.ir.dims import bind, dim
@@ -192,7 +192,8 @@ class BatchRunner:
     def __init__(
         self, step: TrainingStep, inputs: Sequence[Any], blocks: Sequence[np.ndarray], batch_size: int
     ) -> None:
-        self.step, self.inputs, self.blocks, self.batch_size = step, list(inputs), list(blocks), batch_size
+        self.step, self.blocks, self.batch_size = step, list(blocks), batch_size
+        self.inputs = list(apart(inputs, blocks))
         self.count = len(inputs[step.batched.index(True)])
         self.steps = -(-self.count // batch_size)
         if step.target == "interpret":

@@ -373,6 +373,6 @@ multiply = elementwise(
 divide = elementwise(
     "divide", np.divide, "{0} / {1}",
     Partials((lambda y, a, b: 1 / b, lambda y, a, b: -y * (1 / b))), numpy=("divide", "true_divide"),
-    note="x / 0 is inf or nan, and so is its gradient",
+    note="x / 0 is inf or nan, and so is its gradient; both gradients are where that of x overflows",
 )  # fmt: skip
 negative = elementwise("negative", np.negative, "-{0}", Partials((-1,)), accepts=NUMBER)

@@ -168,6 +168,8 @@ def _statement(statement: Statement, scope: _Scope, written: set[Buffer]) -> Ite
             yield from scope.define(name, buffer.dtype)
         case Store(buffer, index, value):
             yield from _element(buffer, index, scope)
+            if buffer.root.space == "row" and any(loop.kind == "threads" for loop in scope.loops):
+                yield f"shares the row scratch {buffer.name} between threads"
             yield from _stored(buffer, value, scope)
             yield from _writing_races(buffer, index, scope)
             written.add(buffer.root)

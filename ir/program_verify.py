@@ -92,8 +92,10 @@ def _call(call: Call, program: Program) -> Iterator[str]:
     wanted = _FLAGS.get(call.routine)
     if wanted is None:
         yield f"there is no routine {call.routine}; there are {', '.join(_FLAGS)}"
-    elif tuple(flag for flag, _ in call.flags) not in (wanted, (*wanted, "parts")):
+    elif tuple(flag for flag, _ in call.flags if flag != "parts") != wanted:
         yield f"{call.routine} wants the flags {', '.join(wanted)}"
+    elif call.parts < 1 or (call.parts > 1 and (call.routine != "matmul" or len(call.operands[-1].shape) < 2)):
+        yield f"{call.routine} does not run in {call.parts} parts: only products of matrices do, in one or more"
     elif call.routine == "check_index":
         if len(call.operands) != 1 or call.operands[0].dtype.kind not in "iu":
             yield "check_index wants one integer buffer"

@@ -176,11 +176,12 @@ class _Grouping:
         if not row.order and _scalar_epilogue(group, row.stage):
             group.post.append(row.stage)
             return True
-        widest = min(group.rank, row.widest)
-        for rank in range(widest, min(widest, 1) - 1, -1):
-            if not (reason := why_not_fuse(group, row, rank)):
-                break
-        else:
+        rank = min(group.rank, row.widest)
+        reason = why_not_fuse(group, row, rank)
+        while reason and rank > 1:  # fewer shared loops are better than none
+            rank -= 1
+            reason = why_not_fuse(group, row, rank)
+        if reason:
             self.refusals.append(f"{row.stage.buffer.name}: not fused with {group.name}: {reason}")
             return False
         group.rows.append(row)

@@ -203,17 +203,24 @@ def add_library_product(lowering: Lowering, node: Node) -> None:
     library_product(lowering, lowering.addends[node], accumulate=True)
 
 
+def is_one_for_all(operand: Node) -> bool:
+    """Whether a stack of matrices is one matrix, broadcast."""
+    return operand.op is ops.broadcast_to and operand.operands[0].shape == operand.shape[-2:]
+
+
 def library_product(lowering: Lowering, node: Node, accumulate: bool = False) -> None:
     """A library call, for which transposes are flags, one matrix serves a stack, and a single row is a vector."""
     flags: list[tuple[str, Any]] = []
     operands: list[Buffer] = []
+    matrices: list[Node] = []
     for operand, flag in zip(node.operands, ("transpose_a", "transpose_b"), strict=True):
         transposed = is_transpose(operand)
         flags.append((flag, transposed))
-        (matrix,) = operand.operands if transposed else (operand,)
-        if matrix.op is ops.broadcast_to and matrix.operands[0].shape == matrix.shape[-2:]:
-            (matrix,) = matrix.operands
-        operands.append(lowering.materialised(matrix))
+        matrices.append(operand.operands[0] if transposed else operand)
+    shared = [is_one_for_all(matrix) for matrix in matrices]
+    for matrix, is_shared in zip(matrices, shared, strict=True):
+        whole = matrix.operands[0] if is_shared and not all(shared) else matrix
+        operands.append(lowering.materialised(whole))
     operands.append(lowering.settle(node))
     if node.shape[:-1] == (1,):
         flags[0] = ("transpose_a", False)

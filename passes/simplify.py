@@ -54,7 +54,7 @@ class Simplify:
 
 def of_single_use(graph: Graph) -> Rules:
     """The rules that hold for values that one other reads: elsewhere they would be computed twice."""
-    uses = Counter(operand for step in graph.steps for operand in step.operands) + Counter(graph.outputs)
+    uses = Counter(operand for step in graph.steps for operand in step.operands) + Counter(graph.roots)
 
     def multiply_by_reciprocal(node: Node) -> Node | None:
         """a * (1 / b) is a / b: a quotient costs as much as many products."""

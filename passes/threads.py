@@ -50,8 +50,8 @@ class Split:
 
     def run(self, program: Program) -> Program:
         """Split every kernel that can be, and every product."""
-        taken = {buffer.name for buffer in program.buffers} | {step.name for step in program.steps
-                                                               if isinstance(step, Kernel)}  # fmt: skip
+        taken = {buffer.name for buffer in program.buffers}
+        taken |= {step.name for step in program.steps if isinstance(step, Kernel)}
         steps: list[Step] = []
         refusals: list[str] = []
         for step in program.steps:

@@ -2,6 +2,9 @@
 
 import ctypes
 import multiprocessing
+import os
+import re
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +22,7 @@ from graphc.ir.dims import dim
 from graphc.ir.errors import CompileValueError
 from graphc.ir.graph import Graph
 from graphc.ir.loop_text import parse_program, print_program
+from graphc.ir.loop_verify import verify_program
 from graphc.ir.ops import iota, scatter_add
 from graphc.ir.types import TensorType
 from graphc.passes.fuse import Fuse
@@ -136,9 +140,10 @@ def test_a_trainer_uses_threads_too():
 
 def test_the_number_of_threads_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("GRAPHC_NUM_THREADS", "5")
-    assert threads.default_threads() == 5
+    assert threads.thread_count(None) == threads.thread_count(0) == 5
+    assert threads.thread_count(3) == 3
     monkeypatch.setenv("GRAPHC_NUM_THREADS", "")
-    assert threads.default_threads() >= 1
+    assert threads.thread_count(None) >= 1
     monkeypatch.setenv("GRAPHC_NUM_THREADS", "many")
     with pytest.raises(CompileValueError, match="GRAPHC_NUM_THREADS is 'many'") as caught:
         graphc.compile(Normed.loss)
@@ -169,6 +174,34 @@ def test_products_in_parts(dtype, stack):
                 found = out.copy()
                 product(a, b, found, transpose_a, transpose_b, parts)
                 np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_one_matrix_serves_a_stack():
+    matrix, other = Input((40, 50), name="a"), Input((40, 60), name="b")
+    stack = Input((3, 40, 60), name="s")
+    left = np.swapaxes(np.broadcast_to(matrix, (3, 40, 50)), -1, -2)
+    both = graphc.compile([left @ np.broadcast_to(other, (3, 40, 60)), left @ stack])
+    rng = np.random.default_rng(0)
+    a, b, s = (rng.normal(size=shape) for shape in ((40, 50), (40, 60), (3, 40, 60)))
+    for found, right in zip(both(a=a, b=b, s=s), (np.broadcast_to(b, s.shape), s), strict=True):
+        np.testing.assert_allclose(found, a.T @ right)
+    assert "broadcast" not in graphc.compile(left @ stack).ir("memory")
+
+
+UNCOMPILED = """
+import graphc, numpy as np
+x = graphc.Input(("N",), name="x")
+doubled = graphc.compile(np.tanh(x) * 2.0, threads=2)
+first = doubled(x=np.full(200_000, 0.5))
+results = [doubled(x=np.full(200_000, float(k))) for k in range(3)]
+assert first[0] == 2 * np.tanh(0.5), first
+assert not any(np.shares_memory(a, b) for a, b in zip(results, [first, *results]))
+"""
+
+
+def test_lent_memory_is_not_lent_twice_without_compilation():
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    subprocess.run([sys.executable, "-c", UNCOMPILED], env=environment, check=True, timeout=120)
 
 
 def test_blas_gets_its_threads_back():
@@ -219,3 +252,50 @@ def test_few_rows_are_fewer_than_parts():
         threads.launch()
         for found in (interpreted(parallel, case), compiled(parallel, case)):
             assert_same(found, expected, ulp=2000, magnitude=1.0)
+
+
+SPLIT = """
+program @p(x) dims(N) {
+  input x: f64[N]
+  arena total_parts: f64[2]
+  output y: f64[N]
+  row scratch: f64[1]
+
+  kernel y {
+    for part in 2 threads {
+      var total: f64 = 0.0
+      for i in N reduce piece part of 2 {
+        u = x[i]
+        store y[i] = u
+        total += u
+      }
+      store total_parts[part] = total
+    }
+  }
+
+  return y
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("total_parts[part] =", "total_parts[0] =", "the threads loop over part store to the same places"),
+        ("store y[i] = u", "store y[0] = u", "the threads loop over part store to the same places"),
+        ("u = x[i]", "u = y[N-1-i]", "reads y before it is written"),
+        ("piece part of 2", "piece part of 3", "shares i between other parts than a loop of kind threads"),
+        ("part in 2 threads", "part in N threads", "of no fixed extent"),
+        ("total += u", "total += u store scratch[0] = u", "shares the row scratch scratch between threads"),
+    ],
+)
+def test_a_malformed_split_program_is_refused(old, new, problem):
+    verify_program(parse_program(SPLIT))
+    assert SPLIT.count(old) == 1
+    with pytest.raises(CompileValueError, match=re.escape(problem)):
+        verify_program(parse_program(SPLIT.replace(old, new)))
+
+
+def test_the_text_is_for_a_number_of_threads():
+    with pytest.raises(CompileValueError, match="threads is a number of threads, 1 or more, got 0"):
+        program(2).ir("emit", threads=0)

@@ -527,3 +527,28 @@ def test_an_input_that_is_the_gradient_keeps_its_name(target: str) -> None:
     assert trainer.step(g=[2.0, 0.0, 4.0]) == 14
     assert trainer.step(g=np.array([2.0, 0.0, 4.0])) == 4
     np.testing.assert_array_equal(trainer.params["w"], [-1.0, 2.0, -1.0])
+
+
+def test_parameters_fed_as_inputs_are_read_as_they_were() -> None:
+    """The memory that a step updates may be what it reads, backwards."""
+
+    class Reversed(Planner):
+        x = Input((1000,))
+        w = Param(np.arange(1000.0))
+        loss = ((x[::-1] - w) ** 2).sum()
+
+    start = np.arange(1000.0)
+    expected = start - 0.125 * 2 * (start - start[::-1])
+    for way in ("step", "step again", "update"):
+        if way == "update":
+            following = Reversed.w - 0.25 * (Reversed.w - Reversed.x[::-1])
+            program = graphc.compile(Reversed.loss, updates={Reversed.w: following})
+            program(x=program.params["w"])
+            np.testing.assert_allclose(program.params["w"], expected)
+            continue
+        trainer = Trainer(Reversed.loss, SGD(0.125))
+        if way == "step again":
+            trainer.step(x=start)
+            trainer.params["w"] = start
+        trainer.step(x=trainer.params["w"])
+        np.testing.assert_allclose(trainer.params["w"], expected)
