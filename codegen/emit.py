@@ -85,8 +85,8 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
     lines = list(host_text.lines())
     borrows = not any(output.shape for output in program.outputs) and not any("arena(" in line for line in lines)
     host_options = "BORROWING" if borrows else "OPTIONS"
-    types, arguments = host_text.argument_types, host_text.arguments
-    blocks.append(function_text(host, types, arguments, summary, lines, options=host_options))
+    signature = host_text.argument_types, host_text.arguments
+    blocks.append(function_text(host, *signature, summary, lines, options=host_options))
     if options.loop is not None:
         blocks.append(loop_text(program, options.loop, loop))
     return module_text(f"{program.name}: {does}", blocks)
