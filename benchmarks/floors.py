@@ -1,7 +1,7 @@
 """The machine's floors, which workloads are measured against: copying memory, and matrix products by each BLAS.
 
-``python -m benchmarks.floors`` prints GB/s for a copy, and GFLOP/s for the products of the network and the attention: by
-the BLAS that graphc calls (SciPy's), with its own threads and in graphc's parts, and by the one in PyTorch.
+``python -m benchmarks.floors`` prints GB/s for a copy, and GFLOP/s for the products of the network and the attention,
+by the BLAS that graphc calls (SciPy's), with its own threads and in graphc's parts, and by the one in PyTorch.
 """
 
 from __future__ import annotations
