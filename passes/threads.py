@@ -56,7 +56,7 @@ class Split:
         refusals: list[str] = []
         for step in program.steps:
             size = work(step)
-            if isinstance(size, int) and size < self.least:
+            if isinstance(size, int) and (size == 0 or size < self.least):
                 steps.append(step)
             elif isinstance(step, Call):
                 steps.append(replace(step, flags=(*step.flags, ("parts", self.threads))))
@@ -69,7 +69,7 @@ class Split:
 
 
 def work(step: Step) -> Extent:
-    """How long a step takes, roughly, in picoseconds of one core."""
+    """How long a step takes, roughly, in picoseconds of one core; 0 for calls that are not made in parts."""
     if isinstance(step, Kernel):
         return sum(size * _statement_cost(statement) for statement, size in _iterations(step.body))
     if step.routine != "matmul" or step.operands[0].dtype.kind != "f" or len(step.operands[2].shape) < 2:
