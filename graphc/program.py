@@ -68,7 +68,8 @@ def compile(
         Initial parameters are a function of (seed, name).
     threads : int, optional
         How many threads kernels and products may use where there is enough to do; None or 0: ``GRAPHC_NUM_THREADS``,
-        or one for each core. Results are the same whenever the number is.
+        or one for each core. Results are the same whenever the number is, but for the rounding of products while
+        another program runs on threads.
     name : str, optional
         The graph's name in what is printed.
 
