@@ -81,8 +81,7 @@ def compile_graph(graph: Graph, passes: Sequence[Pass]) -> tuple[Snapshot, ...]:
 
     With ``GRAPHC_DUMP=directory`` every stage is written there too (for several threads, into a folder of its own,
     ``threads-<n>``), with ``fusion.txt`` (what was not fused, and why) and ``repro.py`` (a program that compiles and
-    runs the graph by itself). With ``GRAPHC_PARANOID=1`` every graph is
-    interpreted before and after each pass.
+    runs the graph by itself). With ``GRAPHC_PARANOID=1`` every graph is interpreted before and after each pass.
     """
     observers: list[Observer] = []
     if directory := os.environ.get("GRAPHC_DUMP"):

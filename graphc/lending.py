@@ -20,6 +20,7 @@ from graphc.ir.dims import bind
 # The blocks of results that are kept: a loop holds what the last call returned while the next one runs.
 KEPT = 2
 
+
 @dataclass
 class _Memory:
     """A workspace, and blocks of results, the last one the call's."""

@@ -23,7 +23,6 @@ from graphc.ir.loops import (
     Step,
     Store,
     axis,
-    walk,
 )
 from graphc.passes.stages import on_element, rewritten
 
@@ -43,7 +42,7 @@ def reuse_in_place(program: Program) -> Program:
                 if dies and may_replace(step, operand, result):
                     merged[operand] = result
                     break
-    return _renamed(program, {buffer: _final(buffer, merged) for buffer in program.buffers})
+    return _renamed(program, {buffer: _final(buffer, merged) for buffer in program.buffers}) if merged else program
 
 
 def may_replace(kernel: Kernel, operand: Buffer, result: Buffer) -> bool:
@@ -51,19 +50,20 @@ def may_replace(kernel: Kernel, operand: Buffer, result: Buffer) -> bool:
     if (operand.dtype, operand.shape) != (result.dtype, result.shape):
         return False
     stored: Index | None = None
+    read: set[Index] = set()
     for statement, around in _with_loops(kernel.body):
         match statement:
             case Load(buffer=buffer, index=index) if buffer.root == operand:
                 if stored is not None or buffer != operand or not set(_axes(index, buffer)) <= set(around):
                     return False
+                read.add(index)
             case Store(buffer=buffer, index=index) if buffer.root == result:
                 if stored is not None or buffer != result or set(around) != set(_axes(index, buffer)):
                     return False
                 stored = index
             case Accumulate(target=Buffer() as buffer) if buffer.root in (operand, result):
                 return False
-    loads = (each for each in walk(kernel.body) if isinstance(each, Load) and each.buffer == operand)
-    return stored is not None and all(load.index == stored for load in loads)
+    return stored is not None and read == {stored}
 
 
 def _axes(index: Index, buffer: Buffer) -> tuple[str, ...]:
@@ -114,8 +114,6 @@ def _final(buffer: Buffer, merged: Mapping[Buffer, Buffer]) -> Buffer:
 
 
 def _renamed(program: Program, final: Mapping[Buffer, Buffer]) -> Program:
-    if all(buffer == other for buffer, other in final.items()):
-        return program
     steps = tuple(_renamed_step(step, final) for step in program.steps)
     return replace(program, steps=steps, outputs=tuple(final[buffer] for buffer in program.outputs))
 

@@ -34,10 +34,8 @@ from graphc.passes.canonicalize import CANONICAL
 from graphc.passes.differentiate import is_reciprocal
 from graphc.passes.loop_forms import accumulator_dtype
 from graphc.passes.rewrite import Rules, merge, rewrite
+from graphc.passes.rows import WORTH_A_LOOP
 from graphc.passes.stabilize import reduced
-
-# From so many elements on a row's own sum is worth a loop of its own.
-ROW = 64
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def sum_of_row_sums(node: Node) -> Node | None:
     last, count = len(x.shape) - 1, product(x.shape[axis] for axis in axes)
     if len(axes) < 2 or last not in axes or x.op is sum_:
         return None
-    if not isinstance(x.shape[last], int) or x.shape[last] < ROW:
+    if not isinstance(x.shape[last], int) or x.shape[last] < WORTH_A_LOOP:
         return None
     if accumulator_dtype("add", node.dtype, x.shape[last]) == accumulator_dtype("add", node.dtype, count):
         return None

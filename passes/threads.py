@@ -80,7 +80,9 @@ def work(step: Step) -> Extent:
 
 
 def _statement_cost(statement: Statement) -> int:
-    return ADDITION * (operation_cost(statement) if isinstance(statement, Let) else not isinstance(statement, Loop))
+    if isinstance(statement, Loop):
+        return 0
+    return ADDITION * (operation_cost(statement) if isinstance(statement, Let) else 1)
 
 
 def _iterations(body: tuple[Statement, ...]) -> Iterator[tuple[Statement, Extent]]:
@@ -155,6 +157,7 @@ def _scratch(rows: Loop) -> frozenset[Buffer]:
 
 
 # splitting ------------------------------------------------------------------------------------------------------------
+
 
 @dataclass
 class _Splitting:
