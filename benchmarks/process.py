@@ -107,7 +107,10 @@ class Worker:
 
 
 def environment(threads: int, cache: Path) -> dict[str, str]:
-    """The variables that every library reads its number of threads and its cache folder from."""
+    """The variables that every library reads its number of threads and its cache folder from.
+
+    Python keeps byte code, as it does for who uses the libraries.
+    """
     names = (
         "OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "VECLIB_MAXIMUM", "NUMEXPR_NUM", "NUMBA_NUM", "GRAPHC_NUM",
     )  # fmt: skip
@@ -119,7 +122,7 @@ def environment(threads: int, cache: Path) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": "jax",
     }
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         **{f"{name}_THREADS": str(threads) for name in names},
         "NPROC": str(threads),  # XLA's thread pools
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}",

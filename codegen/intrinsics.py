@@ -7,6 +7,7 @@ none, but means nothing outside compiled code. `lowers` gives a Python function 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.typing.templates import infer_global, make_intrinsic_template
 from numba.np.arrayobj import make_array, populate_array
@@ -63,3 +64,8 @@ def contiguous_view(
         meminfo=meminfo,
     )
     return view._getvalue()
+
+
+def attribute(function: ir.Function, name: str, value: str) -> None:
+    """Give an LLVM function an attribute that llvmlite does not know, ``"name"="value"``."""
+    set.add(function.attributes, f'"{name}"="{value}"')

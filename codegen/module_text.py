@@ -17,7 +17,10 @@ WIDTH = 120
 # step); on threads it is a function.
 _OPTIONS = {
     "OPTIONS": """\
-OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "no_cfunc_wrapper": True}""",
+OPTIONS = {
+    "cache": True, "error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "no_cfunc_wrapper": True,
+    "pipeline_class": HostCompiler,
+}""",
     "BORROWING": """\
 BORROWING = {**OPTIONS, "_nrt": False}  # allocates nothing, counts no references""",
     "KERNEL": """\
@@ -62,7 +65,7 @@ def module_text(summary: str, functions: Sequence[str]) -> str:
     """A module of functions: docstring, the imports and types that they use, and they."""
     used = {node.id for function in functions for node in ast.walk(ast.parse(function)) if isinstance(node, ast.Name)}
     aliases = sorted(name for name in used if TYPE_ALIAS.fullmatch(name))
-    used |= {"KernelCompiler"} if used & {"KERNEL", "INLINED"} else set()
+    used |= {"HostCompiler", *(["KernelCompiler"] if used & {"KERNEL", "INLINED"} else [])}
     last = max(place for place, name in enumerate(_OPTIONS) if name in used)  # each is made of the one before
     types = "\n".join((*(f"{alias} = {_numba_type(alias)}" for alias in aliases), *list(_OPTIONS.values())[: last + 1]))
     head = ("\n".join(textwrap.wrap(f'"""{summary}"""', WIDTH)), "\n".join(_imports(used)), types)

@@ -20,7 +20,7 @@ IMPORTS: dict[str, str] = {
     **dict.fromkeys(("dot", "gemm", "gemv"), "graphc.codegen.blas"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), "graphc.codegen.runtime"),
     **dict.fromkeys(("in_threads", "part_of", "piece"), "graphc.codegen.threads"),
-    "KernelCompiler": "graphc.codegen.kernel_compiler",
+    **dict.fromkeys(("HostCompiler", "KernelCompiler"), "graphc.codegen.compilers"),
     **dict.fromkeys(vector_math.__all__, "graphc.codegen.vector_math"),
 }
 

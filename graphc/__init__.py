@@ -2,9 +2,13 @@
 
 Declare a computation as a `Planner` of views, derive its adjoint, fuse both, and call, read or ship the emitted
 functions.
+
+What compiles and trains is imported when it is first asked for: who only declares does not wait for the compiler.
 """
 
+from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 # Installed, graphc.ir, graphc.passes and graphc.codegen lie inside this folder; in a checkout, beside it.
 if not (_Path(__file__).parent / "ir").is_dir():
@@ -33,7 +37,6 @@ from graphc.functions import (
     stop_gradient,
     zeros,
 )
-from graphc.gradient_check import check_grad
 from graphc.ir.dims import Dim, dim_max, dim_min
 from graphc.ir.errors import (
     CompileError,
@@ -46,12 +49,24 @@ from graphc.ir.errors import (
 from graphc.layers import Dense
 from graphc.leaves import Input, Param
 from graphc.losses import accuracy, binary_cross_entropy, cross_entropy, mse
-from graphc.optimizers import SGD, Adam
 from graphc.planner import Planner
-from graphc.program import Program, compile
-from graphc.trainer import Trainer
-from graphc.transforms import grad, jvp, vjp
 from graphc.views import View
+
+if _TYPE_CHECKING:
+    from graphc.gradient_check import check_grad
+    from graphc.optimizers import SGD, Adam
+    from graphc.program import Program, compile
+    from graphc.trainer import Trainer
+    from graphc.transforms import grad, jvp, vjp
+
+# Where the names are that are imported later.
+_LATER = {
+    **dict.fromkeys(("SGD", "Adam"), "graphc.optimizers"),
+    **dict.fromkeys(("Program", "compile"), "graphc.program"),
+    **dict.fromkeys(("grad", "jvp", "vjp"), "graphc.transforms"),
+    "Trainer": "graphc.trainer",
+    "check_grad": "graphc.gradient_check",
+}
 
 __all__ = [
     "SGD",
@@ -103,3 +118,15 @@ __all__ = [
     "vjp",
     "zeros",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for the first time."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(_import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from graphc.ir.dims import Extent, bind, extent_names, is_exact
 from graphc.ir.loops import SPACES, Buffer, Call, Program
@@ -25,22 +25,24 @@ def program_problems(program: Program) -> Iterator[str]:
 
 def _buffers(program: Program) -> Iterator[str]:
     """Names are unique, spaces known, dims declared; an alias lies within its base."""
-    for name, count in Counter(buffer.name for buffer in program.buffers).items():
+    buffers = program.buffers
+    for name, count in Counter(buffer.name for buffer in buffers).items():
         if count > 1:
             yield f"{count} buffers are named {name}"
-    for buffer in program.buffers:
+    for buffer in buffers:
         if buffer.space not in SPACES:
             yield f"the buffer {buffer.name} is in no space {buffer.space}; there are {', '.join(SPACES)}"
         for dim in sorted(extent_names((*buffer.shape, buffer.offset)) - set(program.dims)):
             yield f"the buffer {buffer.name} needs the dim {dim}, which the program does not declare"
         if (buffer.space == "alias") != (buffer.base is not None):
             yield f"the buffer {buffer.name} in space {buffer.space} has {'a' if buffer.base else 'no'} base"
-    for buffer in program.buffers:
+    samples = tuple(_samples(program)) if any(buffer.base is not None for buffer in buffers) else ()
+    for buffer in buffers:
         if buffer.base is not None:
-            yield from _alias(buffer, buffer.base, program)
+            yield from _alias(buffer, buffer.base, samples)
 
 
-def _alias(buffer: Buffer, base: Buffer, program: Program) -> Iterator[str]:
+def _alias(buffer: Buffer, base: Buffer, samples: Sequence[dict[str, int]]) -> Iterator[str]:
     if buffer.dtype != base.dtype:
         yield f"the alias {buffer.name}: {buffer.type} has another dtype than {base.name}: {base.type}"
     end = buffer.offset + buffer.type.size
@@ -48,7 +50,7 @@ def _alias(buffer: Buffer, base: Buffer, program: Program) -> Iterator[str]:
     # Where a quotient is not exact, a reshape may not divide: a guard of the graph excludes those sizes.
     out = [
         bind(buffer.offset, sizes) < 0 or bind(room, sizes) < 0
-        for sizes in _samples(program)
+        for sizes in samples
         if is_exact(room, sizes)
     ]
     # The sizes at which a part of an input is not there are excluded by a guard of the graph.
@@ -60,11 +62,12 @@ def _leaves(program: Program) -> Iterator[str]:
     """Inputs, params and constants are what they say, and declared; a constant brings its array."""
     arrays = dict(program.constants)
     declared = {"input": program.inputs, "param": program.params, "constant": tuple(arrays)}
+    used = program.buffers
     for space, buffers in declared.items():
         for buffer in buffers:
             if buffer.space != space:
                 yield f"the {space} {buffer.name} is in space {buffer.space}"
-        for buffer in program.buffers:
+        for buffer in used:
             if buffer.space == space and buffer not in buffers:
                 yield f"the {space} {buffer.name} is used and not declared"
     for buffer, array in arrays.items():

@@ -72,12 +72,19 @@ def test_an_uninstalled_checkout_runs_the_example(checkout: Path) -> None:
     assert "loss" in command([sys.executable, "-m", "graphc.examples.digits", "--list"], checkout)
 
 
-def test_import_leaves_slow_libraries_alone(checkout: Path, tmp_path: Path) -> None:
-    # Numba itself imports the name scipy; what it loads is its own affair.
-    code = "import numba, sys; before = set(sys.modules); import graphc; print(*(set(sys.modules) - before))"
-    loaded = {name.split(".")[0] for name in python(code, tmp_path, path=checkout).split()}
-    assert "graphc" in loaded
-    assert loaded & {"networkx", "scipy", "tqdm", "safetensors", "pandas", "matplotlib"} == set()
+def test_import_leaves_slow_libraries_and_the_compiler_alone(checkout: Path, tmp_path: Path) -> None:
+    modules = python("import graphc, sys; print(*sys.modules)", tmp_path, path=checkout).split()
+    slow = {"numba", "networkx", "scipy", "tqdm", "safetensors", "pandas", "matplotlib"}
+    assert "graphc.views" in modules
+    assert {name.split(".")[0] for name in modules} & slow == set()
+    assert [name for name in modules if name.startswith(("graphc.passes", "graphc.codegen"))] == []
+
+
+def test_what_is_imported_later_is_there(checkout: Path, tmp_path: Path) -> None:
+    code = "import graphc; print(*(f'{getattr(graphc, name)} {name in dir(graphc)}' for name in graphc.__all__))"
+    assert python(code, tmp_path, path=checkout).startswith("<class 'graphc.optimizers.SGD'> True ")
+    code = "import graphc\ntry: graphc.compil\nexcept AttributeError as error: print(error)"
+    assert python(code, tmp_path, path=checkout).strip() == "module 'graphc' has no attribute 'compil'"
 
 
 def test_the_digits_ship_as_they_are() -> None:

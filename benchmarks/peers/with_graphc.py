@@ -10,6 +10,7 @@ import numpy as np
 
 import graphc
 from benchmarks.workload import Arrays, Run, split, update
+from graphc import SGD, Trainer
 
 Pair = tuple[Callable[[], Any], Callable[[], Any]]
 
@@ -37,7 +38,7 @@ class Stepper:
         batched: tuple[str, ...],
         target: str = "cpu",
     ) -> None:
-        self._loss, self.trainer = trainer(loss, data, wrt, graphc.SGD(lr), batched, target)
+        self._loss, self.trainer = trainer(loss, data, wrt, SGD(lr), batched, target)
         self._feeds = split(data, wrt)[1]
 
     def convert(self, feeds: Arrays) -> Arrays:
@@ -60,7 +61,7 @@ def fit(
 ) -> Run:
     """An epoch inside `Trainer.fit`."""
     start, feeds = split(data, wrt)
-    made = trainer(loss, data, wrt, graphc.SGD(lr), batched)[1]
+    made = trainer(loss, data, wrt, SGD(lr), batched)[1]
     # The other implementations take the examples as they lie. Here they lie so that the order in which `fit` takes them
     # is that of the others.
     count = len(feeds[batched[0]])
@@ -82,12 +83,12 @@ def trainer(
     optimizer: Any,
     batched: tuple[str, ...],
     target: str = "cpu",
-) -> tuple[graphc.View, graphc.Trainer]:
+) -> tuple[graphc.View, Trainer]:
     """A trainer of the arrays `wrt`, and the loss as a view."""
     start, feeds = split(data, wrt)
     params = {name: graphc.Param(array, name=name) for name, array in start.items()}
     view = loss(**inputs(feeds, batched), **params)
-    return view, graphc.Trainer(view, optimizer, target=target)
+    return view, Trainer(view, optimizer, target=target)
 
 
 def inputs(data: Arrays, batched: tuple[str, ...]) -> dict[str, graphc.View]:

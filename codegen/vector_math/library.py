@@ -3,7 +3,8 @@
 import numpy as np
 from llvmlite import ir
 
-from graphc.codegen.vector_math.lowering import SINGLE, Number, Value, attribute, llvm_type, vectorizable
+from graphc.codegen.intrinsics import attribute
+from graphc.codegen.vector_math.lowering import SINGLE, Number, Value, llvm_type, vectorizable
 
 # The vector lengths that LLVM may choose for a loop.
 _LANES = (2, 4, 8, 16)

@@ -20,6 +20,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import lower_builtin, type_callable
 
+from graphc.codegen.intrinsics import attribute
+
 # A NumPy scalar, an array, or a Value: what a body works on.
 Number: TypeAlias = Any
 
@@ -313,11 +315,6 @@ def _use_widest_vectors(function: ir.Function) -> None:
     """See above; what such a loop spills must not cross cache lines, and LLVM finds out too late to align it itself."""
     attribute(function, "prefer-vector-width", "512")
     function.attributes.alignstack = 64
-
-
-def attribute(function: ir.Function, name: str, value: str) -> None:
-    """Give an LLVM function an attribute that llvmlite does not know, ``"name"="value"``."""
-    set.add(function.attributes, f'"{name}"="{value}"')
 
 
 def llvm_type(dtype: np.dtype[Any]) -> ir.Type:
