@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import bind_dims, interpret
 from graphc.ir.ops import wrap_index
 from graphc.lending import Lender
+from graphc.quick_call import quick_text
 
 TARGETS = ("cpu", "cuda", "interpret")
 
@@ -21,6 +22,7 @@ TARGETS = ("cpu", "cuda", "interpret")
 KNOWN_SHAPES = 64
 
 Chosen: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
+Quick: TypeAlias = "Callable[..., tuple[Any, ...] | None]"
 
 
 class Executable:
@@ -46,10 +48,10 @@ class Executable:
         self._choose = choose
         # Compiled code returns Python numbers for shape (); results are NumPy scalars of the view's dtype.
         self._scalars = tuple((k, node.dtype.type) for k, node in enumerate(graph.outputs) if node.shape == ())
-        self._only = self._scalars[0][1] if len(self._scalars) == len(graph.outputs) == 1 else None
+        # Of a single one, a loss, the product of a Python number and a 1 has that dtype in a third of the time.
+        only = self._scalars[0][1] if len(self._scalars) == len(graph.outputs) == 1 else np.void
+        self._one = only(1) if issubclass(only, np.floating) else None
         self._fed = tuple(self.names[node] for node in graph.inputs if node.shape)
-        # An itemgetter is the quickest way to the feeds, but of a single one it gives no tuple.
-        self._pick = itemgetter(*self._fed) if len(self._fed) > 1 else lambda feeds: tuple(map(feeds.get, self._fed))
         self._typed = typed
         self._updates = bool(graph.updates)
         self._known: dict[tuple[tuple[int, ...], ...], Chosen] = {}
@@ -75,48 +77,34 @@ class Executable:
             self._known[tuple(array.shape for array in inputs[: len(self._fed)])] = function, extra
         return self._values(results)
 
-    def quick(
-        self, feeds: Mapping[str, Any], numbers: Sequence[float], blocks: Sequence[np.ndarray]
-    ) -> tuple[Any, ...] | None:
-        """The outputs, for feeds that need no preparation; None where that is not known to be so.
+    def quick(self, blocks: Sequence[np.ndarray]) -> Quick:
+        """A function of feeds, by name, and of the numbers that the inputs of shape () are; it returns the outputs.
 
-        Those are arrays of shapes that a call has had before. Their dtypes and layout are checked by the compiled
-        function itself, before it does anything. `numbers` are the inputs of shape (), which come last.
+        It is for feeds that need no preparation, and returns None where that is not known to be so. Those are arrays of
+        shapes that a call has had before, apart from the blocks (which own their memory) where these are updated. Their
+        dtypes and layout are checked by the compiled function itself, before it does anything.
         """
-        if not self._typed or len(feeds) != len(self._fed):
-            return None
-        try:
-            arrays = self._pick(feeds)
-            if self._updates and may_lie_in(arrays, blocks):
-                return None
-            function, extra = self._known[tuple([array.shape for array in arrays])]
-            results = function(*arrays, *numbers, *blocks, *extra)
-        except (KeyError, AttributeError, TypeError):
-            return None
-        except IndexError as error:
-            raise out_of_range(self.graph, error) from error
-        return self._values(results)
+        if not self._typed:
+            return lambda feeds, *numbers: None
+        text = quick_text(self._fed, len(self.graph.inputs) - len(self._fed), len(blocks), self._updates)
+        one = self._one
+        scope = {
+            **{f"block_{k}": block for k, block in enumerate(blocks)},
+            "known": self._known,
+            "ndarray": np.ndarray,
+            "out_of_range": partial(out_of_range, self.graph),
+            "outputs": self._values if one is None else lambda result: (one * result,),
+        }
+        exec(text, scope)
+        quick: Quick = scope["quick"]
+        return quick
 
     def _values(self, results: Any) -> tuple[Any, ...]:
         """What the function returned as a tuple, numbers as NumPy scalars."""
-        if self._only is not None:  # a loss and nothing else: the rest takes 0.4 us
-            return (self._only(results),)
         values = [results] if len(self.output_names) == 1 else list(results or ())
         for k, scalar in self._scalars:
             values[k] = scalar(values[k])
         return tuple(values)
-
-
-def may_lie_in(arrays: Sequence[np.ndarray], blocks: Sequence[np.ndarray]) -> bool:
-    """Whether one of some arrays may lie in memory that is updated: quickly, and not sure where it says so."""
-    for array in arrays:
-        base = array.base
-        for block in blocks:
-            if array is block or (base is not None and (base is block or base is block.base)):
-                return True
-        if base is not None and base.__class__ is not np.ndarray:
-            return True
-    return False
 
 
 def apart(arrays: Sequence[Any], blocks: Sequence[np.ndarray]) -> Sequence[Any]:

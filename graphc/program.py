@@ -17,7 +17,7 @@ from graphc.codegen.host_text import Standalone
 from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
 from graphc.codegen.threads import thread_count
 from graphc.emitted import BySize, Emitted
-from graphc.executable import TARGETS, Executable, compiled, interpreted
+from graphc.executable import TARGETS, Executable, Quick, compiled, interpreted
 from graphc.feeds import Inputs, Slot, unknown_name
 from graphc.initializers import Initial, initial_value
 from graphc.ir.core import INPUT, PARAM, Node
@@ -246,6 +246,7 @@ class Program:
         self._inputs = Inputs(built.graph, built.aliases)
         self._variants: dict[tuple[str, bool], Variant] = {}
         self._ready: dict[str, tuple[Executable, ...]] = {}
+        self._quick: dict[str, Quick] = {}
         self._lock = threading.RLock()
 
     # what it is -----------------------------------------------------------------------------------------------------
@@ -404,10 +405,14 @@ class Program:
 
     def _run(self, variant: str, feeds: Mapping[str, Any]) -> tuple[Any, ...]:
         """The results of a variant that stores updates."""
-        (executable,) = self._executables(variant)
-        results = executable.quick(feeds, (), self._blocks)
+        quick = self._quick.get(variant)
+        if quick is None:
+            (executable,) = self._executables(variant)
+            quick = self._quick[variant] = executable.quick(self._blocks)
+        results = quick(feeds)
         if results is None:
             arrays, blocks = self._arguments(feeds)
+            (executable,) = self._executables(variant)
             results = executable(arrays, blocks)
             if self._built.graph.updates:
                 self._store_updates(blocks)

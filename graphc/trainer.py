@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from graphc.build import Built, build
 from graphc.codegen.threads import thread_count
 from graphc.data_files import read_parameters, write_atomically
+from graphc.executable import Quick
 from graphc.feeds import unknown_name
 from graphc.initializers import initial_value
 from graphc.ir.core import PARAM
@@ -104,14 +106,18 @@ class Trainer:
 
     def step(self, /, **feeds: Any) -> Any:
         """One native call: forward, adjoint, update. Returns the loss before the update, a NumPy scalar."""
-        step, lr = self._plain, self._optimizer.lr
-        numbers = (float(lr(self._count) if callable(lr) else lr), self._count + 1.0)
-        results = step.executable.quick(feeds, numbers, self._blocks)
+        count, lr = self._count, self._optimizer.lr
+        lr, number = float(lr(count) if callable(lr) else lr), count + 1.0
+        results = self._quick(feeds, lr, number)
         if results is None:
-            arrays, _ = step.inputs.arrays(feeds)
-            results = step.executable([*arrays, *numbers], self._blocks)
-        self._count += 1
+            arrays, _ = self._plain.inputs.arrays(feeds)
+            results = self._plain.executable([*arrays, lr, number], self._blocks)
+        self._count = count + 1
         return results[0]
+
+    @cached_property
+    def _quick(self) -> Quick:
+        return self._plain.executable.quick(self._blocks)
 
     def _step(self, with_metrics: bool) -> TrainingStep:
         with_metrics = with_metrics and bool(self._metrics)
