@@ -222,7 +222,8 @@ class _Printer:
         if loop.share is not None:
             part, parts = loop.share
             first, last = (self.claim(word) for word in ("first", "last"))
-            self._line(f"{first}, {last} = piece({self.names[part]}, {parts}, {limits})")
+            count = _unparse(extent(parts, self.dims))
+            self._line(f"{first}, {last} = piece({self.names[part]}, {count}, {limits})")
             limits = f"{first}, {last}"
         self._line(f"for {self.names[loop.axis]} in range({limits}):")
         self.indent += 1

@@ -124,7 +124,7 @@ class _Machine:
         """The statements of a loop's body, over and over, with the axis set."""
         first, last = 0, self.size(loop.extent)
         if loop.share is not None:
-            part, parts = self.values[loop.share[0]], loop.share[1]
+            part, parts = self.values[loop.share[0]], self.size(loop.share[1])
             first, last = part * last // parts, (part + 1) * last // parts
         for position in range(first, last):
             self.values[loop.axis] = position

@@ -131,7 +131,7 @@ def statement_text(statement: Statement, dims: Collection[str] = ()) -> str:
         case Accumulate(str(name), _, op, value):
             return f"{name_text(name)} {COMBINE_SIGNS[op]} {_value(value, None)}"
         case Loop(variable, extent, kind, share=share):
-            piece = f" piece {name_text(share[0])} of {share[1]}" if share is not None else ""
+            piece = f" piece {name_text(share[0])} of {extent_text(share[1])}" if share is not None else ""
             return f"for {name_text(variable)} in {extent_text(extent)} {kind}{piece} {{"
         case Comment(text):
             return f"// {_one_line(text)}".rstrip()
@@ -364,11 +364,11 @@ class _ProgramParser(Parser):
         if not self.at(*KINDS):
             self.expected(" or ".join(KINDS))
         kind = self.advance().text
-        share: tuple[str, int] | None = None
+        share: tuple[str, Extent] | None = None
         if self.accept("piece"):
-            part = self.name("the axis of a threads loop")
+            part = self.name("the axis of a loop around this one")
             self.expect("of")
-            share = part, int(self.number(np.dtype("int64")))
+            share = part, self.extent()
         self.expect("{")
         return Loop(variable, extent, kind, self.nested(self.body), share)
 

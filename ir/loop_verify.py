@@ -32,6 +32,7 @@ from graphc.ir.loops import (
     Statement,
     Store,
     Value,
+    shared_axes,
 )
 from graphc.ir.ops import OPS
 from graphc.ir.program_verify import program_problems
@@ -197,13 +198,11 @@ def _statement(statement: Statement, scope: _Scope, written: set[Buffer]) -> Ite
 
 
 def _threads(loop: Loop, scope: _Scope) -> Iterator[str]:
-    """A loop on threads is the outermost; pieces are those of the loop on threads around them."""
+    """A loop on threads is the outermost; pieces are those that a loop around them counts."""
     if loop.kind == "threads" and (scope.loops or not isinstance(loop.extent, int)):
         yield "has a loop of kind threads that is not the outermost one, or of no fixed extent"
-    if loop.share is not None and not any(
-        (outer.axis, outer.extent) == loop.share and outer.kind == "threads" for outer in scope.loops
-    ):
-        yield f"shares {loop.axis} between other parts than a loop of kind threads around it has"
+    if loop.share is not None and loop.share not in ((outer.axis, outer.extent) for outer in scope.loops):
+        yield f"shares {loop.axis} between other parts than a loop around it has"
 
 
 def _value(value: Value, scope: _Scope) -> Iterator[str]:
@@ -310,7 +309,7 @@ def _shared_loops(buffer: Buffer, loops: tuple[Loop, ...]) -> Iterator[tuple[Loo
     """
     for loop in loops[1:] if buffer.root.space == "row" else loops:
         if loop.kind in ("parallel", "threads"):
-            yield loop, {loop.axis, *(inner.axis for inner in loops if inner.share and inner.share[0] == loop.axis)}
+            yield loop, shared_axes(loop.axis, loops)
 
 
 def _writing_races(buffer: Buffer, index: Index, scope: _Scope, accumulates: bool = False) -> Iterator[str]:

@@ -6,7 +6,7 @@ list of `Kernel` (becomes one function) and `Call` (a library routine) over `Buf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -196,7 +196,7 @@ class Loop:
     """``for axis in range(extent): body``. parallel: iterations are independent; reduce: they accumulate; serial:
     they run in order (or it does not pay to split them); threads: each runs on a thread.
 
-    With `share`, (the axis of a threads loop around it, its extent), the loop runs over one of that many equal pieces
+    With `share`, (the axis of a loop around it, that loop's extent), the loop runs over one of that many equal pieces
     of its extent: the one that the axis says.
     """
 
@@ -204,7 +204,7 @@ class Loop:
     extent: Extent
     kind: str
     body: tuple[Statement, ...]
-    share: tuple[str, int] | None = None
+    share: tuple[str, Extent] | None = None
 
 
 KINDS = ("parallel", "serial", "reduce", "threads")
@@ -353,6 +353,16 @@ class Program:
         return tuple(found)
 
 
+def shared_axes(variable: str, loops: Iterable[Loop]) -> set[str]:
+    """An axis, and those of the loops (outer before inner) that run over pieces it counts, or over pieces of these:
+    no two iterations of its loop see the same value of one of them."""
+    axes = {variable}
+    for loop in loops:
+        if loop.share is not None and loop.share[0] in axes:
+            axes.add(loop.axis)
+    return axes
+
+
 def walk(body: tuple[Statement, ...]) -> Iterator[Statement]:
     """All statements, outer before inner, in order; without recursion."""
     stack: list[Iterator[Statement]] = [iter(body)]
@@ -369,8 +379,10 @@ def walk(body: tuple[Statement, ...]) -> Iterator[Statement]:
 def _extents(body: tuple[Statement, ...]) -> Iterator[Extent]:
     for statement in walk(body):
         match statement:
-            case Loop(extent=size):
+            case Loop(extent=size, share=share):
                 yield size
+                if share is not None:
+                    yield share[1]
             case Let(args=args):
                 yield from (arg.value for arg in args if isinstance(arg, Const) and isinstance(arg.value, Dim))
             case Store(index=index, value=value) | Accumulate(index=index, value=value):

@@ -33,12 +33,13 @@ from graphc.ir.loops import (
 )
 from graphc.ir.types import Shape
 from graphc.passes.inline import cost, expand
-from graphc.passes.rows import Row
+from graphc.passes.rows import Row, tiles
 from graphc.passes.stages import (
     Stage,
     accumulator_name,
     as_indices,
     free_name,
+    narrowed,
     substitute_index,
     substitute_statement,
     uses,
@@ -60,11 +61,9 @@ class Block:
 
     def takes(self, row: Row, rank: int) -> bool:
         """Whether a row may share the inner loops: those of sums that finish element by element have them to themselves
-        and to what they read, so that they vectorise over the elements; sums in wider dtypes have them to themselves.
+        and to what they read, so that they vectorise over the elements.
         """
         if self.extents != tuple(size for _, size in row.order[rank:]):
-            return False
-        if row.widens(rank) != self.rows[-1].widens(rank):
             return False
         here = {other.stage.buffer for other in self.rows}
         reads = any(load.buffer in here for load in row.stage.loads)
@@ -96,6 +95,8 @@ def assemble(
     for k in range(rank - 1, -1, -1):  # iterations of the outermost loop alone have row scratch of their own
         shared = k > 0 and kind == "parallel" and assembly.has_scratch
         body = (Loop(assembly.axes[k], outer_extents[k], "serial" if shared else kind, body),)
+    if assembly.tiled:
+        body = (assembly.in_tiles(body[0]),)
     last = post[-1] if post else rows[-1].stage
     body = without_unit_loops((*assembly.before, *body, *assembly.after))
     return Kernel(last.buffer.name, body, describe(blocks, rank, post))
@@ -223,6 +224,8 @@ class _Assembly:
     scratch: dict[Buffer, Buffer] = field(default_factory=dict)
     levels: dict[str, int] = field(default_factory=dict)  # of axes and scalars: 0 none, 1 outer, 2.. inner
     has_scratch: bool = False
+    tiled: list[tuple[Buffer, Buffer]] = field(default_factory=list)  # sums of a tile's rows, and of all
+    tile: str = ""  # the axis that counts tiles
     known: list[dict[object, Value]] = field(default_factory=list)  # per level: equal statements, once
 
     def choose_axes(self, blocks: Sequence[Block], post: Sequence[Stage]) -> None:
@@ -238,6 +241,8 @@ class _Assembly:
         letters += [name for k in range(depth + len(taken)) if (name := f"axis{k}") not in taken]
         self.axes = letters[:depth]
         self.levels = {name: 1 if k < self.rank else 2 + k - self.rank for k, name in enumerate(self.axes)}
+        self.tile = free_name("tile", taken)
+        self.levels[self.tile] = 0
         self.known = [{}, {}]
 
     def variables(self, row: Row) -> dict[str, Affine]:
@@ -254,7 +259,8 @@ class _Assembly:
         in_block: list[Buffer] = []
         finishing: list[Row] = []
         for row in block.rows:
-            value = self.add_body(row.stage, self.variables(row))
+            stage = narrowed(row.stage) if row.widens(self.rank) else row.stage
+            value = self.add_body(stage, self.variables(row))
             buffer = row.stage.buffer
             if row.stage.combine is not None:
                 self.add_reduction(row, value, depth)
@@ -390,7 +396,9 @@ class _Assembly:
             self.totals[stage.buffer] = target
         else:
             target, index = self.accumulator_buffer(row, kept, across)
+            total = self.tile_of(row, target) if row.widens(self.rank) else target
             place += fill(target, self.free_axes(len(target.shape)), stage.initial)
+            target = total
         (self.stores if depth else self.outer).append(Accumulate(target, index, stage.combine, value))
 
     def add_element(self, row: Row, depth: int) -> str:
@@ -423,6 +431,32 @@ class _Assembly:
         wide = self.row_buffer(f"{stage.buffer.name}_sums", stage.initial.dtype, shape)
         self.scratch[stage.buffer] = wide
         return wide, tuple(variables[name] for name, _ in kept)
+
+    def tile_of(self, row: Row, wide: Buffer) -> Buffer:
+        """Where the rows of a tile are summed, in their own dtype, before their sum is added to the wide one."""
+        narrow = self.row_buffer(f"{row.stage.buffer.name}_tile", row.stage.buffer.dtype, wide.shape)
+        self.tiled.append((narrow, wide))
+        return narrow
+
+    def in_tiles(self, rows: Statement) -> Loop:
+        """The loop over rows in tiles, each with sums that start at 0 and are added up behind its rows."""
+        assert isinstance(rows, Loop)
+        count = tiles(rows.extent)
+        start: list[Statement] = []
+        end: list[Statement] = []
+        for shape in dict.fromkeys(narrow.shape for narrow, _ in self.tiled):
+            axes = self.free_axes(len(shape))
+            index = tuple(map(axis, axes))
+            zeros: tuple[Statement, ...] = ()
+            sums: tuple[Statement, ...] = ()
+            for narrow, wide in (pair for pair in self.tiled if pair[0].shape == shape):
+                zeros += (Store(narrow, index, Const(narrow.dtype.type(0), narrow.dtype)),)
+                name, term = (self.new_name(f"{narrow.name}_{word}", 1) for word in ("sum", "term"))
+                load, cast = Load(name, narrow, index), Let(term, "cast", (name,), wide.dtype)
+                sums += (load, cast, Accumulate(wide, index, "add", term))
+            start += _around(shape, axes, zeros)
+            end += _around(shape, axes, sums)
+        return Loop(self.tile, count, "reduce", (*start, replace(rows, share=(self.tile, count)), *end))
 
     def finish_inner(self, row: Row) -> None:
         """After its block a reduction is a scalar, or row scratch; others get it where they need it."""
@@ -498,7 +532,7 @@ class _Assembly:
 
 def fill(buffer: Buffer, axes: Sequence[str], initial: Const) -> tuple[Statement, ...]:
     """Loops that store a number everywhere."""
-    return _around(buffer, axes, (Store(buffer, tuple(map(axis, axes)), initial),))
+    return _around(buffer.shape, axes, (Store(buffer, tuple(map(axis, axes)), initial),))
 
 
 def convert(source: Buffer, target: Buffer, axes: Sequence[str], index: Index) -> tuple[Statement, ...]:
@@ -509,11 +543,11 @@ def convert(source: Buffer, target: Buffer, axes: Sequence[str], index: Index) -
     if source.dtype != target.dtype:
         value = f"{name}_cast"
         body += (Let(value, "cast", (name,), target.dtype),)
-    return _around(source, axes, (*body, Store(target, index, value)))
+    return _around(source.shape, axes, (*body, Store(target, index, value)))
 
 
-def _around(buffer: Buffer, axes: Sequence[str], body: tuple[Statement, ...]) -> tuple[Statement, ...]:
-    for name, extent in zip(reversed(axes), reversed(buffer.shape), strict=True):
+def _around(shape: Shape, axes: Sequence[str], body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    for name, extent in zip(reversed(axes), reversed(shape), strict=True):
         body = (Loop(name, extent, "serial", body),)
     return body
 

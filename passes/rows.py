@@ -14,6 +14,14 @@ UNROLLED = 16
 # From so many iterations on it pays to keep values of two widths in two loops: LLVM's vectors have as many elements as
 # fit of the wider one.
 WORTH_A_LOOP = 64
+# How many rows a sum adds up in its own dtype before they are added to the wider one's sum: enough to make that cheap,
+# and so few that rounding stays within this many half units in the last place.
+TILE = 16
+
+
+def tiles(rows: Extent, parts: int = 1) -> Extent:
+    """Into how many equal tiles, of at most `TILE` rows, some rows are cut: as many in each of their parts."""
+    return parts * (rows // (TILE * parts) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class Row:
         """Whether it is a sum over the outer loops, for each of many inner elements, in a wider dtype than its own."""
         initial, count = self.stage.initial, product(size for _, size in self.order[rank:])
         if initial is None or initial.dtype == self.stage.buffer.dtype or not self.reduces_outer(rank):
+            return False
+        if not isinstance(self.stage.value, str):  # a number
             return False
         return not isinstance(count, int) or count >= WORTH_A_LOOP
 

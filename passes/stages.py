@@ -116,6 +116,14 @@ def result_name(stage: Stage, total: str) -> str:
     return total if stage.initial.dtype == stage.buffer.dtype else stage.buffer.name
 
 
+def narrowed(stage: Stage) -> Stage:
+    """A reduction in a wider dtype than its result's as one of values that are not converted to it."""
+    terms = {statement.name: statement for statement in stage.body if isinstance(statement, Let)}
+    term = terms[stage.value] if isinstance(stage.value, str) else None
+    assert term is not None and term.op == "cast"
+    return replace(stage, body=tuple(each for each in stage.body if each is not term), value=term.args[0])
+
+
 def kernel_stage(kernel: Kernel) -> Stage | None:
     """The stage that a kernel computes, or None where it is not in normal form (scatters)."""
     axes, body = _peel(kernel.body, "parallel")

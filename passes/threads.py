@@ -29,9 +29,11 @@ from graphc.ir.loops import (
     Step,
     Store,
     axis,
+    shared_axes,
     walk,
 )
 from graphc.passes.inline import operation_cost
+from graphc.passes.rows import tiles
 from graphc.passes.stages import free_name, on_element, rewritten, uses
 
 CACHE_LINE = 64  # bytes; parts that write side by side keep this far apart
@@ -86,14 +88,17 @@ def _statement_cost(statement: Statement) -> int:
 
 
 def _iterations(body: tuple[Statement, ...]) -> Iterator[tuple[Statement, Extent]]:
-    """Every statement, and how often it runs."""
+    """Every statement, and how often it runs (on each of several threads, where it is none of their rows)."""
     stack: list[tuple[tuple[Statement, ...], Extent]] = [(body, 1)]
+    outside: dict[str, Extent] = {}  # how often the loop over an axis runs
     while stack:
         statements, times = stack.pop()
         for statement in statements:
             yield statement, times
             if isinstance(statement, Loop):
-                stack.append((statement.body, times if statement.kind == "threads" else times * statement.extent))
+                outside[statement.axis] = times if statement.share is None else outside[statement.share[0]]
+                inside = outside[statement.axis] * statement.extent
+                stack.append((statement.body, times if statement.kind == "threads" else inside))
 
 
 # legality -------------------------------------------------------------------------------------------------------------
@@ -134,7 +139,10 @@ def _after(kernel: Kernel, rows: Loop) -> tuple[Statement, ...]:
 
 def _is_own(index: Index, rows: Loop) -> bool:
     """Whether no two rows touch the same element: one position is the row, or a multiple of it, and nothing else."""
-    return any(position.variables == (rows.axis,) and position.terms[0][1] != 0 for position in index)
+    own = shared_axes(rows.axis, (each for each in walk(rows.body) if isinstance(each, Loop)))
+    return any(
+        len(position.terms) == 1 and position.terms[0][0] in own and position.terms[0][1] != 0 for position in index
+    )
 
 
 def _accumulated(rows: Loop) -> frozenset[Buffer]:
@@ -187,7 +195,8 @@ class _Splitting:
         stored = {each.name: self._new_buffer(f"{each.name}_parts", each, (self.parts,)) for each in totals}
         stores = (Store(stored[each.name], (axis(self.part),), each.name) for each in totals)
         kind = "serial" if self.rows.kind == "parallel" else "reduce"
-        rows = replace(self.rows, kind=kind, body=self._in_part(self.rows.body), share=(self.part, self.parts))
+        rows = _in_tiles_of_parts(self.rows, self.parts)
+        rows = replace(rows, kind=kind, body=self._in_part(rows.body), share=(self.part, self.parts))
         body = (*self._in_part(_before(self.kernel, self.rows)), rows, *stores)
         first = replace(self.kernel, body=(Loop(self.part, self.parts, "threads", body),))
         last = (*self._combined(totals, stored), *self._sums(), *_after(self.kernel, self.rows))
@@ -253,6 +262,16 @@ class _Splitting:
             targets = {each.buffer for each in walk((statement,)) if isinstance(each, Store)}
             if targets & accumulated:
                 yield from rewritten((statement,), sum_parts)
+
+
+def _in_tiles_of_parts(rows: Loop, parts: int) -> Loop:
+    """A loop over tiles of rows as one with equally many in each part; another loop as it is."""
+    tiled = next((each for each in rows.body if isinstance(each, Loop) and each.share == (rows.axis, rows.extent)), None)
+    if tiled is None:
+        return rows
+    count = tiles(tiled.extent, parts)
+    body = tuple(replace(each, share=(rows.axis, count)) if each is tiled else each for each in rows.body)
+    return replace(rows, extent=count, body=body)
 
 
 def _needed(before: tuple[Statement, ...], after: tuple[Statement, ...]) -> tuple[Statement, ...]:

@@ -11,18 +11,20 @@ from hypothesis import strategies as st
 from lowered import Case, assert_same, combined, expected_values, interpreted, stages
 from op_samples import SAMPLES, N, draw, samples, tensor
 
+import graphc
 from graphc.ir import ops
 from graphc.ir.core import INPUT, PARAM, Literal, Node, constant, full, leaf
 from graphc.ir.dims import Dim, dim
 from graphc.ir.graph import Graph, toposort
 from graphc.ir.loop_verify import verify_program
-from graphc.ir.loops import Kernel, Let, Loop, walk
+from graphc.ir.loops import Accumulate, Kernel, Let, Loop, Store, walk
 from graphc.passes.canonicalize import Canonicalize
 from graphc.passes.differentiate import Differentiate
 from graphc.passes.fuse import Fuse
 from graphc.passes.inline import STATEMENT_LIMIT
 from graphc.passes.lower import Lower
 from graphc.passes.memory import PlanMemory
+from graphc.passes.rows import TILE, tiles
 from graphc.passes.simplify import Simplify
 from graphc.passes.stabilize import Stabilize
 
@@ -376,14 +378,49 @@ def kernels(program):
     return [step for step in program.steps if isinstance(step, Kernel)]
 
 
-@pytest.mark.parametrize(("features", "loops"), [(64, 2), (8, 1)])
-def test_long_column_sums_in_a_wider_dtype_have_a_loop_of_their_own(features, loops):
-    """With a float64 array in it the float32 loop would have vectors of half as many elements."""
+def column_sums(features):
+    """The fused kernel of a float32 value and two sums of its columns over unknown rows."""
     h = ops.tanh(x_of((N, features), "float32"))
     graph = case_of("sums", [h, ops.sum_(h, axes=(0,)), ops.sum_(ops.square(h), axes=(0,))]).graph
     (kernel,) = kernels(Fuse().run(Lower().run(graph)))
-    (rows,) = (each for each in kernel.body if isinstance(each, Loop) and each.extent is N)
-    assert sum(isinstance(each, Loop) for each in rows.body) == loops
+    return kernel
+
+
+def test_long_column_sums_are_summed_by_tiles_of_rows_in_their_own_dtype():
+    """With a float64 array in it the float32 loop would have vectors of half as many elements."""
+    (by_tile,) = (each for each in column_sums(64).body if isinstance(each, Loop) and each.kind == "reduce")
+    zeros, rows, totals = (each for each in by_tile.body if isinstance(each, Loop))
+    assert by_tile.extent == tiles(N) and rows.share == (by_tile.axis, tiles(N)) and rows.extent is N
+    (columns,) = (each for each in rows.body if isinstance(each, Loop))
+    sums = [each.target for each in walk(columns.body) if isinstance(each, Accumulate)]
+    assert [buffer.dtype.name for buffer in sums] == ["float32", "float32"]
+    assert [each.target.dtype.name for each in walk(totals.body) if isinstance(each, Accumulate)] == ["float64"] * 2
+    assert [each.buffer for each in walk(zeros.body) if isinstance(each, Store)] == sums
+
+
+def test_short_column_sums_are_summed_in_the_wider_dtype_at_once():
+    (rows,) = (each for each in column_sums(8).body if isinstance(each, Loop) and each.extent is N)
+    (columns,) = (each for each in rows.body if isinstance(each, Loop))
+    sums = [each.target.dtype.name for each in walk(columns.body) if isinstance(each, Accumulate)]
+    assert sums == ["float64", "float64"]
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(0, 1), (1, 1), (15, 1), (16, 1), (1000, 1), (1000, 3), (5, 2)])
+def test_tiles_have_few_rows_and_parts_have_equally_many(rows, parts):
+    count = tiles(rows, parts)
+    sizes = [(k + 1) * rows // count - k * rows // count for k in range(count)]
+    assert sum(sizes) == rows and max(sizes) <= TILE and count % parts == 0
+
+
+@pytest.mark.full
+def test_the_error_of_long_column_sums_does_not_grow_with_their_length():
+    view = graphc.Input(("N", 64), "float32", "x")
+    for threads in (1, 2):
+        program = graphc.compile(np.sum(view + 1, axis=0), threads=threads)
+        for count in (10**3, 10**6):
+            x = np.full((count, 64), np.float32(0.1))
+            exact = count * float(np.float32(0.1) + np.float32(1))
+            np.testing.assert_allclose(program(x=x), exact, rtol=TILE * 2.0**-24)
 
 
 def test_a_softmax_cross_entropy_and_its_adjoint_are_one_kernel():

@@ -284,7 +284,7 @@ program @p(x) dims(N) {
         ("total_parts[part] =", "total_parts[0] =", "the threads loop over part store to the same places"),
         ("store y[i] = u", "store y[0] = u", "the threads loop over part store to the same places"),
         ("u = x[i]", "u = y[N-1-i]", "reads y before it is written"),
-        ("piece part of 2", "piece part of 3", "shares i between other parts than a loop of kind threads"),
+        ("piece part of 2", "piece part of 3", "shares i between other parts than a loop around it has"),
         ("part in 2 threads", "part in N threads", "of no fixed extent"),
         ("total += u", "total += u store scratch[0] = u", "shares the row scratch scratch between threads"),
     ],
@@ -294,6 +294,52 @@ def test_a_malformed_split_program_is_refused(old, new, problem):
     assert SPLIT.count(old) == 1
     with pytest.raises(CompileValueError, match=re.escape(problem)):
         verify_program(parse_program(SPLIT.replace(old, new)))
+
+
+TILED = """
+program @p(x) dims(N) {
+  input x: f64[N]
+  output y: f64[N]
+
+  kernel y {
+    for part in 2 threads {
+      for tile in 2*N reduce piece part of 2 {
+        for i in N reduce piece tile of 2*N {
+          u = x[i]
+          store y[i] = u
+        }
+      }
+    }
+  }
+
+  return y
+}
+"""
+
+
+def test_pieces_may_be_of_pieces():
+    verified = parse_program(TILED)
+    verify_program(verified)
+    assert print_program(verified) == TILED.lstrip()
+    for old, new, problem in (
+        ("piece part of 2", "", "the threads loop over part store to the same places"),
+        ("piece tile of 2*N", "piece tile of N", "shares i between other parts than a loop around it has"),
+    ):
+        with pytest.raises(CompileValueError, match=re.escape(problem)):
+            verify_program(parse_program(TILED.replace(old, new)))
+
+
+def test_column_sums_of_tiles_are_those_of_rows():
+    program = graphc.compile([np.sum(Normed.x, axis=0), np.sum(Normed.x, axis=1)], name="sums")
+    graph = program.graph("partition")
+    for rows in (0, 1, 63, 200):
+        case = Case(graph, {"x": ROWS[:rows]})
+        expected = expected_values(case)
+        for parts in (1, 2, 3):
+            found = split(graph, parts)
+            assert " tile in " in print_program(found)
+            for values in (interpreted(found, case), compiled(found, case)):
+                assert_same(values, expected, ulp=200, magnitude=1.0)
 
 
 def test_the_text_is_for_a_number_of_threads():
