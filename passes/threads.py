@@ -266,7 +266,8 @@ class _Splitting:
 
 def _in_tiles_of_parts(rows: Loop, parts: int) -> Loop:
     """A loop over tiles of rows as one with equally many in each part; another loop as it is."""
-    tiled = next((each for each in rows.body if isinstance(each, Loop) and each.share == (rows.axis, rows.extent)), None)
+    inner = (each for each in rows.body if isinstance(each, Loop))
+    tiled = next((each for each in inner if each.share == (rows.axis, rows.extent)), None)
     if tiled is None:
         return rows
     count = tiles(tiled.extent, parts)
