@@ -101,10 +101,14 @@ def expm1(x: Number) -> Number:
 @vectorizable
 def tanh(x: Number) -> Number:
     """The hyperbolic tangent: e / (e + 2) with e = exp(2 |x|) - 1."""
-    most = 2 * _TANH_MOST[format_of(x)]
+    form = format_of(x)
+    most = 2 * _TANH_MOST[form]
     exponent = 2 * absolute(x)
-    p, power = _expm1_parts(where(exponent > most, most, exponent))
-    e = power * p + (power - 1)
+    n, r, lost_of_r = _reduce(where(exponent > most, most, exponent), form.bias)
+    bend, power = r * r * polynomial(r, _EXP[form]), _power_of_2(n)
+    if form is DOUBLE:  # float32 stays within 1.91 ULP without
+        bend = bend + lost_of_r
+    e = power * (r + bend) + (power - 1)
     denominator = e + 2
     lost = where(e < 2, e, 2.0) - (denominator - where(e < 2, 2.0, e))
     quotient = e / denominator
@@ -163,7 +167,7 @@ def _exp_inside(x: Number, offset: int = 0) -> Number:
     return _scale(1 + (r + r * r * polynomial(r, _EXP[form])), n)
 
 
-def _expm1_parts(x: Number, offset: int = 0) -> tuple[Number, Number]:
+def _expm1_parts(x: Number, offset: int) -> tuple[Number, Number]:
     """p and s of exp(x) - 1 = 2**-offset (s p + s) - 1, where s is a power of 2."""
     form = format_of(x)
     n, r, lost = _reduce(x, form.bias + offset)
