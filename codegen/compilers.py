@@ -10,8 +10,8 @@ from graphc.codegen.intrinsics import attribute
 
 # For AMD's Zen LLVM unrolls loops far and schedules code a second time, in quadratic time where it is straight: a
 # transposed copy of 10 x 128 in a host function took 2.6 s instead of 0.13. It is no faster for it in our benchmarks.
-_TUNED_ELSEWHERE = "znver"
-_TUNING = "x86-64-v4"
+_BADLY_TUNED = "znver"
+_TUNING = "x86-64-v4"  # no instructions are chosen by it, so the name does not matter to those without AVX-512
 
 
 class _Lower(lowering.Lower):  # type: ignore[misc]  # Numba is untyped
@@ -19,7 +19,7 @@ class _Lower(lowering.Lower):  # type: ignore[misc]  # Numba is untyped
 
     def setup_function(self, fndesc: Any) -> None:
         super().setup_function(fndesc)
-        if self.library.codegen.magic_tuple()[1].startswith(_TUNED_ELSEWHERE):
+        if self.library.codegen.magic_tuple()[1].startswith(_BADLY_TUNED):
             attribute(self.function, "tune-cpu", _TUNING)
 
 
@@ -35,7 +35,7 @@ class _NativeLowering(typed_passes.BaseNativeLowering):  # type: ignore[misc]
 
 
 class HostCompiler(compiler.CompilerBase):  # type: ignore[misc]
-    """Numba's pipeline, tuned as above."""
+    """Numba's pipeline, but for what functions are tuned for."""
 
     def define_pipelines(self) -> list[Any]:
         """Numba's passes, one of them our own."""

@@ -48,9 +48,6 @@ class Executable:
         self._choose = choose
         # Compiled code returns Python numbers for shape (); results are NumPy scalars of the view's dtype.
         self._scalars = tuple((k, node.dtype.type) for k, node in enumerate(graph.outputs) if node.shape == ())
-        # Of a single one, a loss, the product of a Python number and a 1 has that dtype in a third of the time.
-        only = self._scalars[0][1] if len(self._scalars) == len(graph.outputs) == 1 else np.void
-        self._one = only(1) if issubclass(only, np.floating) else None
         self._fed = tuple(self.names[node] for node in graph.inputs if node.shape)
         self._typed = typed
         self._updates = bool(graph.updates)
@@ -86,16 +83,18 @@ class Executable:
         """
         if not self._typed:
             return lambda feeds, *numbers: None
-        text = quick_text(self._fed, len(self.graph.inputs) - len(self._fed), len(blocks), self._updates)
-        one = self._one
+        numbers, scalars = len(self.graph.inputs) - len(self._fed), dict(self._scalars)
+        outputs = [scalars.get(k) for k in range(len(self.output_names))]
+        text = quick_text(self._fed, numbers, len(blocks), outputs, self._updates)
         scope = {
             **{f"block_{k}": block for k, block in enumerate(blocks)},
+            **{f"scalar_{k}": scalar for k, scalar in self._scalars},
+            **{f"one_{k}": scalar(1) for k, scalar in self._scalars},
             "known": self._known,
             "ndarray": np.ndarray,
             "out_of_range": partial(out_of_range, self.graph),
-            "outputs": self._values if one is None else lambda result: (one * result,),
         }
-        exec(text, scope)
+        exec(compile(text, f"<quick call of {self.graph.name}>", "exec"), scope)
         quick: Quick = scope["quick"]
         return quick
 

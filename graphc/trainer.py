@@ -112,7 +112,7 @@ class Trainer:
         if results is None:
             arrays, _ = self._plain.inputs.arrays(feeds)
             results = self._plain.executable([*arrays, lr, number], self._blocks)
-        self._count = count + 1
+        self._count += 1
         return results[0]
 
     @cached_property

@@ -61,9 +61,12 @@ class Block:
 
     def takes(self, row: Row, rank: int) -> bool:
         """Whether a row may share the inner loops: those of sums that finish element by element have them to themselves
-        and to what they read, so that they vectorise over the elements.
+        and to what they read, so that they vectorise over the elements; sums in wider dtypes have them to themselves.
         """
         if self.extents != tuple(size for _, size in row.order[rank:]):
+            return False
+        wide, others = (each.widens(rank) and each.tiled_loop(rank) is None for each in (row, self.rows[-1]))
+        if wide != others:
             return False
         here = {other.stage.buffer for other in self.rows}
         reads = any(load.buffer in here for load in row.stage.loads)
@@ -81,6 +84,8 @@ def assemble(
     blocks = place(rows, rank, needed | read_after)
     producers = {row.stage.buffer: row for block in blocks for row in block.rows}
     assembly = _Assembly(rank, needed, producers, crossing_values(blocks), taken)
+    loops = (row.tiled_loop(rank) for row in producers.values())
+    assembly.tiled_loop = max((loop for loop in loops if loop is not None), default=None)
     assembly.choose_axes(blocks, post)
     outer_extents = tuple(size for _, size in rows[0].order[:rank])
     for block in blocks:
@@ -94,9 +99,8 @@ def assemble(
     body = tuple(assembly.outer)
     for k in range(rank - 1, -1, -1):  # iterations of the outermost loop alone have row scratch of their own
         shared = k > 0 and kind == "parallel" and assembly.has_scratch
-        body = (Loop(assembly.axes[k], outer_extents[k], "serial" if shared else kind, body),)
-    if assembly.tiled:
-        body = (assembly.in_tiles(body[0]),)
+        loop = Loop(assembly.axes[k], outer_extents[k], "serial" if shared else kind, body)
+        body = (assembly.in_tiles(loop) if k == assembly.tiled_loop else loop,)
     last = post[-1] if post else rows[-1].stage
     body = without_unit_loops((*assembly.before, *body, *assembly.after))
     return Kernel(last.buffer.name, body, describe(blocks, rank, post))
@@ -224,6 +228,7 @@ class _Assembly:
     scratch: dict[Buffer, Buffer] = field(default_factory=dict)
     levels: dict[str, int] = field(default_factory=dict)  # of axes and scalars: 0 none, 1 outer, 2.. inner
     has_scratch: bool = False
+    tiled_loop: int | None = None  # which of the outer loops runs in tiles
     tiled: list[tuple[Buffer, Buffer]] = field(default_factory=list)  # sums of a tile's rows, and of all
     tile: str = ""  # the axis that counts tiles
     known: list[dict[object, Value]] = field(default_factory=list)  # per level: equal statements, once
@@ -259,7 +264,7 @@ class _Assembly:
         in_block: list[Buffer] = []
         finishing: list[Row] = []
         for row in block.rows:
-            stage = narrowed(row.stage) if row.widens(self.rank) else row.stage
+            stage = narrowed(row.stage) if self.sums_tiles(row) else row.stage
             value = self.add_body(stage, self.variables(row))
             buffer = row.stage.buffer
             if row.stage.combine is not None:
@@ -396,9 +401,9 @@ class _Assembly:
             self.totals[stage.buffer] = target
         else:
             target, index = self.accumulator_buffer(row, kept, across)
-            total = self.tile_of(row, target) if row.widens(self.rank) else target
             place += fill(target, self.free_axes(len(target.shape)), stage.initial)
-            target = total
+            if self.sums_tiles(row):
+                target = self.tile_of(row, target)
         (self.stores if depth else self.outer).append(Accumulate(target, index, stage.combine, value))
 
     def add_element(self, row: Row, depth: int) -> str:
@@ -438,9 +443,12 @@ class _Assembly:
         self.tiled.append((narrow, wide))
         return narrow
 
-    def in_tiles(self, rows: Statement) -> Loop:
+    def sums_tiles(self, row: Row) -> bool:
+        """Whether a sum adds up the iterations of a tile in its own dtype."""
+        return self.tiled_loop is not None and row.tiled_loop(self.rank) == self.tiled_loop
+
+    def in_tiles(self, rows: Loop) -> Loop:
         """The loop over rows in tiles, each with sums that start at 0 and are added up behind its rows."""
-        assert isinstance(rows, Loop)
         count = tiles(rows.extent)
         start: list[Statement] = []
         end: list[Statement] = []

@@ -23,7 +23,6 @@ from graphc.ir.loops import (
     Step,
     Store,
     axis,
-    walk,
 )
 from graphc.passes.stages import on_element, rewritten
 
@@ -75,16 +74,16 @@ def _axes(index: Index, buffer: Buffer) -> tuple[str, ...]:
 
 
 def _with_loops(body: tuple[Statement, ...]) -> list[tuple[Statement, tuple[str, ...]]]:
-    """All statements in order, each with the axes of the loops around it, but for those that count pieces of others."""
+    """All statements in order, each with the axes of the loops around it, but for those that count pieces of one."""
     found: list[tuple[Statement, tuple[str, ...]]] = []
-    counting = {each.share[0] for each in walk(body) if isinstance(each, Loop) and each.share is not None}
     stack: list[tuple[tuple[Statement, ...], tuple[str, ...]]] = [(body, ())]
     while stack:
         statements, around = stack.pop()
         for place, statement in enumerate(statements):
             found.append((statement, around))
             if isinstance(statement, Loop):
-                inside = around if statement.axis in counting else (*around, statement.axis)
+                counting = statement.share[0] if statement.share is not None else None
+                inside = (*(name for name in around if name != counting), statement.axis)
                 stack += [(statements[place + 1 :], around), (statement.body, inside)]
                 break
     return found

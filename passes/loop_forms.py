@@ -37,8 +37,8 @@ LoopForm: TypeAlias = "Callable[[Lowering, Node], None]"
 
 INT = np.dtype("int64")
 BOOL = np.dtype("bool")
-# A float32 sum over more than this many elements (or over a symbolic extent) accumulates in float64: below it the lanes
-# of a vectorised sum keep the error within a few units in the last place.
+# A float32 sum over more than this many elements (or over a symbolic extent) accumulates in float64, of its elements or
+# of tiles of rows: below it the lanes of a vectorised sum keep the error within a few units in the last place.
 SHORT_SUM = 4096
 
 

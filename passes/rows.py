@@ -11,11 +11,11 @@ from graphc.passes.stages import Axes, Stage
 
 # LLVM unrolls a loop of so many iterations whole, and can vectorise the loop around it.
 UNROLLED = 16
-# From so many iterations on it pays to keep values of two widths in two loops: LLVM's vectors have as many elements as
-# fit of the wider one.
+# From so many iterations on it pays to keep values of two widths apart: LLVM's vectors have as many elements as fit of
+# the wider one.
 WORTH_A_LOOP = 64
 # How many rows a sum adds up in its own dtype before they are added to the wider one's sum: enough to make that cheap,
-# and so few that rounding stays within this many half units in the last place.
+# and so few that rounding stays within this many half units in the last place of the sum of all magnitudes.
 TILE = 16
 
 
@@ -61,13 +61,21 @@ class Row:
         return bool({name for name, _ in self.stage.reduce} & set(self.outer(rank)))
 
     def widens(self, rank: int) -> bool:
-        """Whether it is a sum over the outer loops, for each of many inner elements, in a wider dtype than its own."""
+        """Whether it is a sum over outer loops, in a wider dtype than its own, of many inner elements."""
         initial, count = self.stage.initial, product(size for _, size in self.order[rank:])
         if initial is None or initial.dtype == self.stage.buffer.dtype or not self.reduces_outer(rank):
             return False
-        if not isinstance(self.stage.value, str):  # a number
-            return False
         return not isinstance(count, int) or count >= WORTH_A_LOOP
+
+    def tiled_loop(self, rank: int) -> int | None:
+        """The outer loop whose iterations a widening sum may add up in its own dtype, a few at a time.
+
+        It is the innermost one that is summed over: a tile has no other terms. None for any other stage.
+        """
+        reduced = {name for name, _ in self.stage.reduce}
+        if not self.widens(rank) or reduced & set(self.inner(rank)):
+            return None
+        return max(k for k, name in enumerate(self.outer(rank)) if name in reduced)
 
     def elements(self, rank: int) -> int:
         """How many inner loops are over the elements of a reduction, where those that reduce stand inside; else 0."""

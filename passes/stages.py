@@ -118,9 +118,8 @@ def result_name(stage: Stage, total: str) -> str:
 
 def narrowed(stage: Stage) -> Stage:
     """A reduction in a wider dtype than its result's as one of values that are not converted to it."""
-    terms = {statement.name: statement for statement in stage.body if isinstance(statement, Let)}
-    term = terms[stage.value] if isinstance(stage.value, str) else None
-    assert term is not None and term.op == "cast"
+    term = next(each for each in stage.body if each.name == stage.value)
+    assert isinstance(term, Let) and term.op == "cast"
     return replace(stage, body=tuple(each for each in stage.body if each is not term), value=term.args[0])
 
 

@@ -88,7 +88,7 @@ def _statement_cost(statement: Statement) -> int:
 
 
 def _iterations(body: tuple[Statement, ...]) -> Iterator[tuple[Statement, Extent]]:
-    """Every statement, and how often it runs (on each of several threads, where it is none of their rows)."""
+    """Every statement, and how often it runs; what each of several threads does beside its piece counts once."""
     stack: list[tuple[tuple[Statement, ...], Extent]] = [(body, 1)]
     outside: dict[str, Extent] = {}  # how often the loop over an axis runs
     while stack:
@@ -138,7 +138,8 @@ def _after(kernel: Kernel, rows: Loop) -> tuple[Statement, ...]:
 
 
 def _is_own(index: Index, rows: Loop) -> bool:
-    """Whether no two rows touch the same element: one position is the row, or a multiple of it, and nothing else."""
+    """Whether no two rows touch the same element: one position is the row, or an axis whose pieces the rows count, or a
+    multiple of it, and nothing else."""
     own = shared_axes(rows.axis, (each for each in walk(rows.body) if isinstance(each, Loop)))
     return any(
         len(position.terms) == 1 and position.terms[0][0] in own and position.terms[0][1] != 0 for position in index

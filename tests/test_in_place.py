@@ -39,6 +39,9 @@ SAFE = {
     "all of the row before": """
         var t: f64 = 0.0 for j in 4 reduce { u = a[i, j] t += u } store z[i] = t
         for j in 4 serial { u1 = a[i, j] v = divide(u1, t) : f64 store y[i, j] = v }""",
+    "in pieces": """
+        for t in 2 serial { for j in 4 serial piece t of 2 { u = a[i, j] v = square(u) : f64 store y[i, j] = v } }
+        store z[i] = 0.0""",
 }
 UNSAFE = {
     "the row again": """
@@ -52,6 +55,9 @@ UNSAFE = {
     "several times": """
         for k in 3 serial { for j in 4 serial { u = a[i, j] v = square(u) : f64 store y[i, j] = v } }
         store z[i] = 0.0""",
+    "beside pieces": """
+        for t in 2 serial { for j in 4 serial { u = a[i, j] v = square(u) : f64 store y[i, j] = v }
+        for k in 4 serial piece t of 2 { store z[i] = 0.0 } }""",
 }
 
 

@@ -412,6 +412,27 @@ def test_tiles_have_few_rows_and_parts_have_equally_many(rows, parts):
     assert sum(sizes) == rows and max(sizes) <= TILE and count % parts == 0
 
 
+@pytest.mark.parametrize("shape", [("B", "N", 64), ("B", 10, "N"), (7, 5000, "N")])
+def test_no_tile_has_more_terms_than_rows(shape):
+    """Sums over several axes, together and apart, beside each other, on one thread and on several."""
+    x = graphc.Input(shape, "float32", "x")
+    sums = [(0, 1), 0, (0, 2), 1, (1, 2), (0, 1, 2), 2]
+    values = np.full([size if isinstance(size, int) else 300 for size in shape], np.float32(0.1))
+    for threads in (1, 2):
+        results = graphc.compile([np.sum(x, axis=axes) for axes in sums], threads=threads)(x=values)
+        for axes, result in zip(sums, results, strict=True):
+            expected = np.sum(values, axis=axes, dtype=np.float64)
+            np.testing.assert_allclose(result, expected, rtol=TILE * 2.0**-24, err_msg=f"over {axes}")
+
+
+def test_a_sum_of_all_may_stand_beside_sums_of_columns():
+    x = graphc.Input(("N", "M"), "float32", "x")
+    values = np.linspace(-1, 2, 77 * 130, dtype=np.float32).reshape(77, 130)
+    columns, total = graphc.compile([np.sum(x, axis=0), np.sum(x)])(x=values)
+    np.testing.assert_allclose(columns, values.sum(axis=0, dtype=np.float64), rtol=1e-5)
+    np.testing.assert_allclose(total, values.sum(dtype=np.float64), rtol=1e-6)
+
+
 @pytest.mark.full
 def test_the_error_of_long_column_sums_does_not_grow_with_their_length():
     view = graphc.Input(("N", 64), "float32", "x")

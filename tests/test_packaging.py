@@ -82,7 +82,7 @@ def test_import_leaves_slow_libraries_and_the_compiler_alone(checkout: Path, tmp
 
 def test_what_is_imported_later_is_there(checkout: Path, tmp_path: Path) -> None:
     code = "import graphc; print(*(f'{getattr(graphc, name)} {name in dir(graphc)}' for name in graphc.__all__))"
-    assert python(code, tmp_path, path=checkout).startswith("<class 'graphc.optimizers.SGD'> True ")
+    assert "False" not in python(code, tmp_path, path=checkout)
     code = "import graphc\ntry: graphc.compil\nexcept AttributeError as error: print(error)"
     assert python(code, tmp_path, path=checkout).strip() == "module 'graphc' has no attribute 'compil'"
 

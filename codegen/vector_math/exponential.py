@@ -104,11 +104,9 @@ def tanh(x: Number) -> Number:
     form = format_of(x)
     most = 2 * _TANH_MOST[form]
     exponent = 2 * absolute(x)
-    n, r, lost_of_r = _reduce(where(exponent > most, most, exponent), form.bias)
-    bend, power = r * r * polynomial(r, _EXP[form]), _power_of_2(n)
-    if form is DOUBLE:  # float32 stays within 1.91 ULP without
-        bend = bend + lost_of_r
-    e = power * (r + bend) + (power - 1)
+    # float32 stays within 1.91 ULP without what rounding takes from r.
+    p, power = _expm1_parts(where(exponent > most, most, exponent), 0, exact=form is DOUBLE)
+    e = power * p + (power - 1)
     denominator = e + 2
     lost = where(e < 2, e, 2.0) - (denominator - where(e < 2, 2.0, e))
     quotient = e / denominator
@@ -167,11 +165,12 @@ def _exp_inside(x: Number, offset: int = 0) -> Number:
     return _scale(1 + (r + r * r * polynomial(r, _EXP[form])), n)
 
 
-def _expm1_parts(x: Number, offset: int) -> tuple[Number, Number]:
+def _expm1_parts(x: Number, offset: int, exact: bool = True) -> tuple[Number, Number]:
     """p and s of exp(x) - 1 = 2**-offset (s p + s) - 1, where s is a power of 2."""
     form = format_of(x)
     n, r, lost = _reduce(x, form.bias + offset)
-    return r + (r * r * polynomial(r, _EXP[form]) + lost), _power_of_2(n)
+    bend = r * r * polynomial(r, _EXP[form])
+    return r + (bend + lost if exact else bend), _power_of_2(n)
 
 
 def _reduce(x: Number, offset: int) -> tuple[Number, Number, Number]:
