@@ -100,7 +100,7 @@ def assemble(
     for k in range(rank - 1, -1, -1):  # iterations of the outermost loop alone have row scratch of their own
         shared = k > 0 and kind == "parallel" and assembly.has_scratch
         loop = Loop(assembly.axes[k], outer_extents[k], "serial" if shared else kind, body)
-        body = (assembly.in_tiles(loop) if k == assembly.tiled_loop else loop,)
+        body = assembly.in_tiles(loop) if k == assembly.tiled_loop else (loop,)
     last = post[-1] if post else rows[-1].stage
     body = without_unit_loops((*assembly.before, *body, *assembly.after))
     return Kernel(last.buffer.name, body, describe(blocks, rank, post))
@@ -447,7 +447,7 @@ class _Assembly:
         """Whether a sum adds up the iterations of a tile in its own dtype."""
         return self.tiled_loop is not None and row.tiled_loop(self.rank) == self.tiled_loop
 
-    def in_tiles(self, rows: Loop) -> Loop:
+    def in_tiles(self, rows: Loop) -> tuple[Statement, ...]:
         """The loop over rows in tiles, each with sums that start at 0 and are added up behind its rows."""
         count = tiles(rows.extent)
         start: list[Statement] = []
@@ -464,7 +464,9 @@ class _Assembly:
                 sums += (load, cast, Accumulate(wide, index, "add", term))
             start += _around(shape, axes, zeros)
             end += _around(shape, axes, sums)
-        return Loop(self.tile, count, "reduce", (*start, replace(rows, share=(self.tile, count)), *end))
+        if count == 1:
+            return (*start, rows, *end)
+        return (Loop(self.tile, count, "reduce", (*start, replace(rows, share=(self.tile, count)), *end)),)
 
     def finish_inner(self, row: Row) -> None:
         """After its block a reduction is a scalar, or row scratch; others get it where they need it."""

@@ -418,9 +418,9 @@ def test_no_tile_has_more_terms_than_rows(shape):
     x = graphc.Input(shape, "float32", "x")
     sums = [(0, 1), 0, (0, 2), 1, (1, 2), (0, 1, 2), 2]
     values = np.full([size if isinstance(size, int) else 300 for size in shape], np.float32(0.1))
-    for threads in (1, 2):
-        results = graphc.compile([np.sum(x, axis=axes) for axes in sums], threads=threads)(x=values)
-        for axes, result in zip(sums, results, strict=True):
+    for threads, chosen in ((1, sums), (2, sums), (1, sums[:1]), (2, sums[2:3])):
+        results = graphc.compile([np.sum(x, axis=axes) for axes in chosen], threads=threads)(x=values)
+        for axes, result in zip(chosen, results, strict=True):
             expected = np.sum(values, axis=axes, dtype=np.float64)
             np.testing.assert_allclose(result, expected, rtol=TILE * 2.0**-24, err_msg=f"over {axes}")
 
