@@ -9,7 +9,7 @@ from numba.core import compiler, compiler_machinery, config, lowering, typed_pas
 from graphc.codegen.intrinsics import attribute
 
 # For AMD's Zen LLVM unrolls loops far and schedules code a second time, in quadratic time where it is straight: a
-# transposed copy of 10 x 128 in a host function took 2.6 s instead of 0.13. It is no faster for it in our benchmarks.
+# transposed copy of 10 x 128 in a host function took 2.6 s instead of 0.13. Our benchmarks saw no difference in speed.
 _BADLY_TUNED = "znver"
 _TUNING = "x86-64-v4"  # no instructions are chosen by it, so the name does not matter to those without AVX-512
 
