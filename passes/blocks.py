@@ -33,8 +33,7 @@ class Block:
         """
         if self.extents != tuple(size for _, size in row.order[rank:]):
             return False
-        wide, others = (each.widens(rank) and each.tiled_loop(rank) is None for each in (row, self.rows[-1]))
-        if wide != others:
+        if row.sums_wide(rank) != self.rows[-1].sums_wide(rank):
             return False
         here = {other.stage.buffer for other in self.rows}
         reads = any(load.buffer in here for load in row.stage.loads)

@@ -77,6 +77,10 @@ class Row:
             return None
         return max(k for k, name in enumerate(self.outer(rank)) if name in reduced)
 
+    def sums_wide(self, rank: int) -> bool:
+        """Whether it widens, and no loop can be cut into tiles for it."""
+        return self.widens(rank) and self.tiled_loop(rank) is None
+
     def elements(self, rank: int) -> int:
         """How many inner loops are over the elements of a reduction, where those that reduce stand inside; else 0."""
         reduced = {name for name, _ in self.stage.reduce}
