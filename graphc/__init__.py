@@ -57,13 +57,15 @@ if _TYPE_CHECKING:
     from graphc.optimizers import SGD, Adam
     from graphc.program import Program, compile
     from graphc.trainer import Trainer
-    from graphc.transforms import grad, jvp, vjp
+    from graphc.function_transforms import custom_vjp, vmap
+    from graphc.transforms import grad, hessian, hvp, jacobian, jvp, vjp
 
 # Where the names are that are imported later.
 _LATER = {
     **dict.fromkeys(("SGD", "Adam"), "graphc.optimizers"),
     **dict.fromkeys(("Program", "compile"), "graphc.program"),
-    **dict.fromkeys(("grad", "jvp", "vjp"), "graphc.transforms"),
+    **dict.fromkeys(("custom_vjp", "vmap"), "graphc.function_transforms"),
+    **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "vjp"), "graphc.transforms"),
     "Trainer": "graphc.trainer",
     "check_grad": "graphc.gradient_check",
 }
@@ -91,6 +93,7 @@ __all__ = [
     "check_grad",
     "compile",
     "cross_entropy",
+    "custom_vjp",
     "dim_max",
     "dim_min",
     "elu",
@@ -99,6 +102,9 @@ __all__ = [
     "full",
     "gelu",
     "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
     "jvp",
     "leaky_relu",
     "log_sigmoid",
@@ -116,6 +122,7 @@ __all__ = [
     "step",
     "stop_gradient",
     "vjp",
+    "vmap",
     "zeros",
 ]
 

@@ -12,9 +12,9 @@ import numpy as np
 from graphc.initializers import Initial, check_initializer
 from graphc.ir.core import INPUT, PARAM, Literal, Op, leaf
 from graphc.ir.dims import Dim
-from graphc.ir.errors import DeclarationError, DeclarationTypeError, DeclarationValueError
+from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.ir.types import TensorType
-from graphc.locations import user_place
+from graphc.locations import located, user_place
 from graphc.operands import as_shape, dtype_of
 from graphc.views import Call, View, shown
 
@@ -44,7 +44,7 @@ class Input(_Leaf):
     __slots__ = ()
 
     def __init__(self, shape: Any, dtype: Any = "float64", name: str | None = None) -> None:
-        with _located("Input", shape):
+        with located(f"Input({shown(shape)})"):
             type = TensorType(dtype_of(dtype), as_shape(shape))
             self._declare(INPUT, type, Call("Input", (shape, dtype)), name)
 
@@ -82,7 +82,7 @@ class Param(_Leaf):
         self, shape_or_value: Any, init: str = "zeros", dtype: Any = None, name: str | None = None,
         *, role: Role | None = None,
     ) -> None:  # fmt: skip
-        with _located("Param", shape_or_value):
+        with located(f"Param({shown(shape_or_value)})"):
             initial = _initial(shape_or_value, check_initializer(init), dtype)
             type = TensorType(initial.dtype, initial.shape)
             self._declare(PARAM, type, Call("Param", (shape_or_value, init)), name)
@@ -153,17 +153,3 @@ def _checked_name(name: Any) -> str | None:
     if not all(part.isidentifier() and not keyword.iskeyword(part) for part in name.split(".")):
         raise DeclarationValueError(f"{name!r} is no name: expected an identifier, or several joined by dots")
     return name
-
-
-class _located:
-    """Give the errors of a leaf's declaration their place."""
-
-    def __init__(self, function: str, given: Any) -> None:
-        self._call = f"{function}({shown(given)})"
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, DeclarationError) and error.where is None:
-            error.where = f"{user_place()}, {self._call}"

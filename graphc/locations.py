@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import NamedTuple
 
-# Frames of these packages are not the user's; the examples are planner scripts like any other.
-_OURS = ("graphc.", "numpy.")
+from graphc.ir.errors import DeclarationError, DifferentiationError
+
+# Frames of these packages are not the user's (contextlib's stand between ours); the examples are planner scripts like
+# any other.
+_OURS = ("graphc.", "numpy.", "contextlib.")
 _EXAMPLES = "graphc.examples"
 
 
@@ -34,6 +39,17 @@ def user_place() -> Place:
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__") or ""):
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno)
+
+
+@contextmanager
+def located(call: str) -> Iterator[None]:
+    """Give the errors of a user's call their place, with the call as text."""
+    try:
+        yield
+    except (DeclarationError, DifferentiationError) as error:
+        if error.where is None:
+            error.where = f"{user_place()}, {call}"
+        raise
 
 
 def _is_ours(module: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from graphc.ir.core import Node, full
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.operands import Operand, broadcast, cast, lift, number
+from graphc.passes import transforms
 from graphc.passes.transforms import gradient, tangent
 from graphc.views import View, apply, topological
 
@@ -42,10 +43,7 @@ def vjp(y: View, wrt: View | Sequence[View], cotangent: Operand) -> Any:
 
 def jvp(y: View, wrt: View | Sequence[View], tangents: Operand) -> View:
     """The product of the Jacobian of y with tangents, one of its shape for each view in `wrt`: the tangent of y."""
-    views = _views("jvp", y, wrt)
-    directions = [tangents] if isinstance(wrt, View) else list(tangents)
-    if len(views) != len(directions):
-        raise DeclarationValueError(f"jvp wants a tangent for each of {len(views)} views, got {len(directions)}")
+    views, directions = _directions("jvp", y, wrt, tangents)
     names = _names(topological([y, *views]))
 
     def push(y: Node, wrt: list[Node], tangents: list[Operand]) -> Node:
@@ -56,14 +54,109 @@ def jvp(y: View, wrt: View | Sequence[View], tangents: Operand) -> View:
     return apply("jvp", push, (y, views, directions))  # type: ignore[no-any-return]
 
 
+def jacobian(y: View, x: View | Sequence[View]) -> Any:
+    """The derivative of every element of a view by every element of another.
+
+    Parameters
+    ----------
+    y : View
+        A float view of any shape.
+    x : View or sequence of View
+        Float views, leaves or not, whose dims may be symbolic.
+
+    Returns
+    -------
+    View or tuple of View
+        A view of shape ``y.shape + x.shape`` for each in `x`: at ``[i, j]`` the derivative of ``y[i]`` by ``x[j]``.
+
+    Raises
+    ------
+    DifferentiationError
+        If there is no derivative.
+    """
+    views = _views("jacobian", y, x)
+    names = _names(topological([y, *views]))
+
+    def differentiate(y: Node, wrt: list[Node]) -> tuple[Node, ...]:
+        return tuple(_jacobians(y, wrt, names))
+
+    results = apply("jacobian", differentiate, (y, views))
+    return results[0] if isinstance(x, View) else results
+
+
+def hessian(y: View, x: View | Sequence[View]) -> Any:
+    """The second derivatives of a scalar view.
+
+    Parameters
+    ----------
+    y : View
+        A float view of shape ().
+    x : View or sequence of View
+        Float views, leaves or not.
+
+    Returns
+    -------
+    View or tuple of tuple of View
+        A view of shape ``x.shape + x.shape``; for a sequence a row of blocks for each view, of shape
+        ``x[k].shape + x[l].shape``.
+
+    Raises
+    ------
+    DifferentiationError
+        If y is no scalar, or there is no derivative.
+    """
+    views = _views("hessian", y, x)
+    names = _names(topological([y, *views]))
+
+    def differentiate(y: Node, wrt: list[Node]) -> tuple[Node, ...]:
+        return tuple(block for one in _gradients(y, wrt, None, names) for block in _jacobians(one, wrt, names))
+
+    blocks = apply("hessian", differentiate, (y, views))
+    count = len(views)
+    return blocks[0] if isinstance(x, View) else tuple(blocks[k : k + count] for k in range(0, len(blocks), count))
+
+
+def hvp(y: View, x: View | Sequence[View], v: Operand) -> Any:
+    """The product of the Hessian of a scalar view with a vector, forward over reverse: no Hessian is made.
+
+    Parameters
+    ----------
+    y : View
+        A float view of shape ().
+    x : View or sequence of View
+        Float views, leaves or not.
+    v : View or array, or a sequence of them
+        One of its shape for each view in `x`.
+
+    Returns
+    -------
+    View or tuple of View
+        One view of its shape for each in `x`.
+
+    Raises
+    ------
+    DifferentiationError
+        If y is no scalar, or there is no derivative.
+    """
+    views, directions = _directions("hvp", y, x, v)
+    names = _names(topological([y, *views]))
+
+    def push(y: Node, wrt: list[Node], tangents: list[Operand]) -> tuple[Node, ...]:
+        moving = [_of_type(one, node, "vector") for one, node in zip(tangents, wrt, strict=True)]
+        found = tangent(_gradients(y, wrt, None, names), wrt, moving, names)
+        return tuple(full(0, node.type) if one is None else one for one, node in zip(found, wrt, strict=True))
+
+    results = apply("hvp", push, (y, views, directions))
+    return results[0] if isinstance(x, View) else results
+
+
 def _pull(name: str, y: View, wrt: View | Sequence[View], cotangent: Operand) -> Any:
     views = _views(name, y, wrt)
     names = _names(topological([y, *views]))
 
     def pull(y: Node, wrt: list[Node], *cotangents: Operand) -> tuple[Node, ...]:
         seed = _of_type(cotangents[0], y, "cotangent") if cotangents else None
-        found = gradient(y, wrt, seed, names)
-        return tuple(full(0, node.type) if one is None else one for one, node in zip(found, wrt, strict=True))
+        return tuple(_gradients(y, wrt, seed, names))
 
     results = apply(name, pull, (y, views) if cotangent is None else (y, views, cotangent))
     return results[0] if isinstance(wrt, View) else results
@@ -75,6 +168,30 @@ def _views(name: str, y: Any, wrt: Any) -> list[View]:
         if not isinstance(view, View):
             raise DeclarationTypeError(f"{name} is of views with respect to views, got {view!r}")
     return views
+
+
+def _directions(name: str, y: Any, wrt: Any, tangents: Any) -> tuple[list[View], list[Operand]]:
+    """The views of `wrt`, and a tangent for each."""
+    views = _views(name, y, wrt)
+    directions = [tangents] if isinstance(wrt, View) else list(tangents)
+    if len(views) != len(directions):
+        raise DeclarationValueError(f"{name} wants a tangent for each of {len(views)} views, got {len(directions)}")
+    return views, directions
+
+
+def _gradients(y: Node, wrt: list[Node], seed: Node | None, names: dict[Node, str]) -> list[Node]:
+    """The gradients, zeros where nothing flows."""
+    found = gradient(y, wrt, seed, names)
+    return [full(0, node.type) if one is None else one for one, node in zip(found, wrt, strict=True)]
+
+
+def _jacobians(y: Node, wrt: list[Node], names: dict[Node, str]) -> list[Node]:
+    """The Jacobians, zeros where nothing flows."""
+    found = transforms.jacobian(y, wrt, names)
+    return [
+        full(0, y.type.with_shape((*y.shape, *node.shape))) if one is None else one
+        for one, node in zip(found, wrt, strict=True)
+    ]
 
 
 def _of_type(value: Operand, node: Node, what: str) -> Node:

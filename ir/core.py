@@ -148,6 +148,17 @@ class Custom:
 
 
 @dataclass(frozen=True, slots=True)
+class UserRule:
+    """``vjp(node, cotangent)``, a tuple, as a user says it; derivatives flow to the operands that `flows(node)` marks.
+
+    Forward mode is its transpose.
+    """
+
+    vjp: Rule
+    flows: Rule
+
+
+@dataclass(frozen=True, slots=True)
 class PiecewiseConstant:
     """Gradient 0, because the op says so."""
 
@@ -157,7 +168,7 @@ class Discrete:
     """No derivative: comparisons, argmax, casts to integers. A wrt reached only through one is an error."""
 
 
-Derivative: TypeAlias = "Partials | Linear | Bilinear | Custom | PiecewiseConstant | Discrete"
+Derivative: TypeAlias = "Partials | Linear | Bilinear | Custom | UserRule | PiecewiseConstant | Discrete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +200,10 @@ class Op:
         ``expand(node) -> Node`` in simpler ops, applied before lowering to loops, for ops that are no primitive loop.
     guards : callable or None
         ``guards(node) -> iterable of Guard``.
+    batch : callable or None
+        ``batch(node, operands, size) -> Node``: the op on a stack of `size` operands, along a new leading axis which all
+        of `operands` have. None: the same op on the stacks, with its attributes ``axis`` and ``axes`` one further, which
+        holds for elementwise ops, for those along axes, and for those of stacks of matrices.
     numpy : tuple of str
         The public names that build this op, for the op table and the dispatch.
     domain : tuple of float
@@ -204,6 +219,7 @@ class Op:
     scalar: str | None = None
     expand: Rule | None = None
     guards: Rule | None = None
+    batch: Rule | None = None
     numpy: tuple[str, ...] = ()
     domain: tuple[float, float] = (-3.0, 3.0)
     note: str = ""

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from graphc.ir.core import Bilinear, Custom, Discrete, Linear, Op, Partials, PiecewiseConstant
+from graphc.ir.core import Bilinear, Custom, Discrete, Linear, Op, Partials, PiecewiseConstant, UserRule
 from graphc.ir.errors import DeclarationTypeError
 from graphc.ir.ops import OPS
 from graphc.ir.types import DTYPES, TensorType
@@ -21,6 +21,7 @@ DERIVATIVES: Mapping[type, str] = {
     Linear: "linear",
     Bilinear: "bilinear",
     Custom: "by hand",
+    UserRule: "the user's",
     PiecewiseConstant: "zero",
     Discrete: "none",
 }
@@ -40,6 +41,7 @@ What an op does at kinks, poles, ties and empty axes is part of graphc's interfa
 | linear | linear in its operands: the transpose is declared |
 | bilinear | linear in each of two operands: both transposes are declared |
 | by hand | forward and reverse rules, which a test holds against each other |
+| the user's | a reverse rule that a user gives; forward mode is its transpose |
 | zero | piecewise constant: the gradient is 0 |
 | none | discrete: no cotangent flows; a gradient that could flow through it alone is an error |
 

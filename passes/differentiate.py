@@ -12,7 +12,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from graphc.ir.core import INPUT, Bilinear, Custom, Linear, Node, Partials, constant, full, leaf, scalar_value
+from graphc.ir.core import (
+    INPUT,
+    Bilinear,
+    Custom,
+    Linear,
+    Node,
+    Partials,
+    UserRule,
+    constant,
+    full,
+    leaf,
+    scalar_value,
+)
 from graphc.ir.errors import DifferentiationValueError
 from graphc.ir.graph import Graph, naming, toposort
 from graphc.ir.ops import derivative_of, divide, logical_and, logical_not, logical_or, multiply, where
@@ -138,7 +150,7 @@ def _transposed(node: Node, cotangent: Cotangent, wanted: Sequence[bool]) -> lis
                 Cotangent(rule(node, cotangent.value)) if want else None
                 for rule, want in zip((left, right), wanted, strict=True)
             ]
-        case Custom(vjp=vjp):
+        case Custom(vjp=vjp) | UserRule(vjp=vjp):
             return [
                 Cotangent(value) if want and value is not None else None
                 for value, want in zip(vjp(node, cotangent.value), wanted, strict=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from graphc.ir.core import Bilinear, Custom, Linear, Node, Partials, full, rebuild
+from graphc.ir.core import INPUT, Bilinear, Custom, Linear, Node, Partials, Rule, UserRule, full, leaf, rebuild
 from graphc.ir.errors import DifferentiationValueError
 from graphc.ir.graph import toposort
 from graphc.ir.ops import derivative_of
-from graphc.passes.differentiate import times
+from graphc.passes.differentiate import pullback, times
 from graphc.passes.reach import check_wrt, describe, flows
 
 
@@ -86,9 +86,29 @@ def _tangent(node: Node, tangents: Sequence[Node | None]) -> Node | None:
         case Custom(jvp=jvp):
             result: Node | None = jvp(node, tuple(tangents))
             return result
+        case UserRule(vjp=vjp):
+            return _transposed(node, vjp, tangents)
         case _:
             raise AssertionError(f"no tangent flows through {node}")
     total = terms[0]
     for term in terms[1:]:
         total = total + term
     return total
+
+
+def _transposed(node: Node, vjp: Rule, tangents: Sequence[Node | None]) -> Node | None:
+    """The tangent by a user's reverse rule, which is linear in the cotangent: the cotangent of that cotangent."""
+    ct = leaf(INPUT, node.type)
+    pairs = [
+        (pulled, tangent)
+        for pulled, tangent in zip(vjp(node, ct), tangents, strict=True)
+        if pulled is not None and tangent is not None
+    ]
+    pulled, seeds = zip(*pairs, strict=True)
+    (result,) = pullback(pulled, seeds, [ct]) if any(ct in toposort([each]) for each in pulled) else (None,)
+    if result is not None and ct in toposort([result]):
+        raise DifferentiationValueError(
+            "a custom_vjp has no forward mode: its rule is not linear in the cotangent",
+            hint="jvp, hvp, hessian and jacobian with more outputs than inputs need forward mode; grad and vjp do not",
+        )
+    return result

@@ -79,6 +79,11 @@ def lower_identity(lowering: Lowering, node: Node) -> None:
     relayout(lowering, node, identity(axes_of(node)))
 
 
+def lower_zeros(lowering: Lowering, node: Node) -> None:
+    """What stands for a cotangent where nothing is differentiated."""
+    lowering.stage(node, axes_of(node), [], Const(node.dtype.type(0), node.dtype))
+
+
 def relayout(lowering: Lowering, node: Node, index: Index) -> None:
     """``out[i] = x[index(i)]``."""
     body: list[Straight] = []
@@ -377,6 +382,8 @@ LOOP_FORMS: dict[str, LoopForm] = {
     "extent": lower_constant,
     "anchor": lower_identity,
     "stop_gradient": lower_identity,
+    "custom_vjp": lower_identity,
+    "cotangent": lower_zeros,
     "broadcast_to": lower_broadcast,
     "transpose": lower_transpose,
     "reshape": lower_reshape,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from graphc.ir.core import Discrete, Linear, Node, Partials, PiecewiseConstant
+from graphc.ir.core import Discrete, Linear, Node, Partials, PiecewiseConstant, UserRule
 from graphc.ir.errors import DifferentiationTypeError
 from graphc.ir.graph import toposort
 from graphc.ir.ops import derivative_of
@@ -38,6 +38,8 @@ def flows(node: Node) -> tuple[bool, ...]:
             return tuple(is_float and rule is not None for is_float, rule in zip(floats, rules, strict=True))
         case Linear(operands=int(count)):
             return tuple(is_float and k < count for k, is_float in enumerate(floats))
+        case UserRule(flows=marked):
+            return tuple(marked(node))
     return floats
 
 

@@ -73,7 +73,7 @@ def of_single_use(graph: Graph) -> Rules:
 
 
 def unmark(node: Node) -> Node | None:
-    """An anchor, or a stopped gradient, is its operand."""
+    """An anchor, a stopped gradient, or the value of a custom rule is its first operand."""
     return node.operands[0]
 
 
@@ -181,6 +181,32 @@ def sum_of_selected(node: Node) -> Node | None:
     return reduced(values, axes) if number is None else full(number, node.type)
 
 
+def product_with_identity(node: Node) -> Node | None:
+    """The products of a matrix with all unit vectors are its rows or columns: the Jacobian of a product.
+
+    Where the matrix holds an inf, a sum with its products by 0 would be nan.
+    """
+    left, right = node.operands
+    return right if is_identity(left) else left if is_identity(right) else None
+
+
+def is_identity(node: Node) -> bool:
+    """Whether a node is the identity matrix."""
+    if node.op is not cast or node.operands[0].op is not equal or len(node.shape) != 2:
+        return False
+    positions = node.operands[0].operands
+    return {each["axis"] for each in positions if each.op is iota} == {0, 1} and node.shape[0] == node.shape[1]
+
+
+def products_with_vectors(node: Node) -> Node | None:
+    """The products of one matrix with a stack of vectors are one product, with the vectors as rows."""
+    left, right = node.operands
+    if left.op is not broadcast_to or right.shape[-1] != 1 or left.operands[0].shape != left.shape[-2:]:
+        return None
+    rows = reshape(right, shape=(product(right.shape[:-2]), right.shape[-2]))
+    return reshape(matmul(rows, matrix_transpose(left.operands[0])), shape=node.shape)
+
+
 def gather_of_iota(node: Node) -> Node | None:
     """The position at a position is that position; indices are in range."""
     positions, *indices = node.operands
@@ -233,7 +259,9 @@ def constant_iota(node: Node) -> Node | None:
 SIMPLE: Rules = merge(
     {
         "anchor": (unmark,),
+        "matmul": (product_with_identity, products_with_vectors),
         "stop_gradient": (unmark,),
+        "custom_vjp": (unmark,),
         "where": (select_within,),
         "sum": (sum_of_one, sum_of_selected, sum_of_spread, sum_of_negative, sum_of_product, sum_of_row_sums),
         "gather": (gather_of_iota,),

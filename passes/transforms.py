@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from graphc.ir.core import INPUT, PARAM, Node, constant, full, rebuild
+import numpy as np
+
+from graphc.ir.core import INPUT, PARAM, Node, constant, full, leaf, rebuild
 from graphc.ir.graph import substitute, toposort
-from graphc.ir.ops import anchor, stop_gradient
+from graphc.ir.ops import anchor, cast, equal, iota, reshape, stop_gradient, transpose
+from graphc.ir.types import Shape, TensorType
+from graphc.passes.batch import batch
 from graphc.passes.canonicalize import CANONICAL
 from graphc.passes.differentiate import check_scalar, pullback
 from graphc.passes.forward import pushforward
+from graphc.passes.memory import nominal
 from graphc.passes.rewrite import normalize
 from graphc.passes.stabilize import STABLE
 
@@ -63,6 +68,56 @@ def tangent(
     """The tangents of `outputs` for those of `wrt`; otherwise as `gradient`."""
     stable = _Stable(outputs, wrt, names or {})
     return stable.restore(pushforward(stable.outputs, stable.wrt, tangents, stable.names))
+
+
+def jacobian(y: Node, wrt: Sequence[Node], names: Mapping[Node, str] | None = None) -> list[Node | None]:
+    """The derivative of every element of `y` by every element of each `wrt`, of shape ``y.shape + wrt.shape``.
+
+    Products with all unit vectors at once: with the Jacobian where `wrt` has fewer elements than y, else with its
+    transpose (a symbolic dim counts as many). Otherwise as `gradient`.
+    """
+    fewer = [nominal(node.type.size) <= nominal(y.type.size) and y.shape != () for node in wrt]
+    backward = iter(_rows(y, [node for node, few in zip(wrt, fewer, strict=True) if not few], names))
+    return [_columns(y, node, names) if few else next(backward) for node, few in zip(wrt, fewer, strict=True)]
+
+
+def _rows(y: Node, wrt: Sequence[Node], names: Mapping[Node, str] | None) -> list[Node | None]:
+    """Jacobians by reverse mode: a cotangent for each element of y."""
+    if y.shape == () or not wrt:
+        return gradient(y, wrt, None, names) if wrt else []
+    seed = leaf(INPUT, y.type)
+    found = gradient(y, wrt, seed, names)
+    kept = [one for one in found if one is not None]
+    stacks = iter(batch(kept, {seed: _unit_vectors(y.type)}, y.type.size))
+    return [
+        None if one is None else _unstacked(next(stacks), y.shape, node.shape)
+        for one, node in zip(found, wrt, strict=True)
+    ]
+
+
+def _columns(y: Node, x: Node, names: Mapping[Node, str] | None) -> Node | None:
+    """A Jacobian by forward mode: a tangent for each element of x."""
+    direction = leaf(INPUT, x.type)
+    (found,) = tangent([y], [x], [direction], names)
+    if found is None:
+        return None
+    (stack,) = batch([found], {direction: _unit_vectors(x.type)}, x.type.size)
+    columns = _unstacked(stack, x.shape, y.shape)
+    rank = len(x.shape)
+    order = (*range(rank, rank + len(y.shape)), *range(rank))
+    return None if columns is None else transpose(columns, axes=order)
+
+
+def _unit_vectors(type: TensorType) -> Node:
+    """All arrays of a type that are 1 at one element and 0 elsewhere, in C order along a new leading axis."""
+    square = (type.size, type.size)
+    row, column = (iota(shape=square, axis=axis, dtype=np.dtype("int64")) for axis in (0, 1))
+    return reshape(cast(equal(row, column), dtype=type.dtype), shape=(type.size, *type.shape))
+
+
+def _unstacked(stack: Node | None, leading: Shape, shape: Shape) -> Node | None:
+    """A stack of arrays of a shape, one for each element of another array, with that array's axes."""
+    return None if stack is None else reshape(stack, shape=(*leading, *shape))
 
 
 class _Stable:

@@ -143,6 +143,20 @@ def iota(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
             yield Sample(op(shape=shape, axis=axis, dtype=np.dtype(dtype)), ())
 
 
+def custom_vjp(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    """Values whose rule is not their derivative: it is tested by itself."""
+    for dtype in FLOATS:
+        for shape in ((), (3,), (N, 2)):
+            yield sample(op, rng, *[tensor(shape, dtype)] * 3, smooth=False, level=0)
+    yield sample(op, rng, tensor((2,)), tensor((3,)), tensor(()), tensor((3,)), tensor(()), smooth=False, level=1)
+
+
+def cotangent(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for dtype in FLOATS:
+        for shape in STATIC_SHAPES:
+            yield Sample(op(dtype=np.dtype(dtype), shape=shape, level=0), ())
+
+
 AXES = (
     ((5,), (0,)), ((2, 3), (0,)), ((2, 3), (1,)), ((2, 3, 4), (0, 2)), ((2, 3), (0, 1)), ((N, 4), (0,)), ((1, 3), (0,)),
 )  # fmt: skip
@@ -279,6 +293,8 @@ SAMPLES: dict[str, Callable[[Any, np.random.Generator], Iterator[Sample]]] = {
     **dict.fromkeys(("max", "min", "logsumexp"), partial(reduction, empty=False)),
     **dict.fromkeys(("argmax", "argmin", "softmax", "log_softmax"), along_axis),
     **dict.fromkeys(("gather", "scatter_add", "scatter_set"), indexed),
+    "custom_vjp": custom_vjp,
+    "cotangent": cotangent,
     "integer_power": integer_power,
     "where": where,
     "cast": cast,

@@ -222,7 +222,8 @@ def test_casts_are_linear_between_floats_and_discrete_else():
 def test_piecewise_constant_ops_say_so():
     flat = {name for name, op in OPS.items() if isinstance(op.derivative, PiecewiseConstant)}
     assert flat == {
-        "floor", "ceil", "rint", "trunc", "sign", "step", "floor_divide", "stop_gradient", "constant", "extent", "iota"
+        "floor", "ceil", "rint", "trunc", "sign", "step", "floor_divide", "stop_gradient", "constant", "extent", "iota",
+        "cotangent",
     }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ FAMILIES = {
     "layout": ("broadcast_to", "transpose", "reshape", "slice", "pad", "concatenate", "constant", "extent", "iota"),
     "indexing": ("gather", "scatter_add", "scatter_set", "wrap_index"),
     "product": ("matmul",),
+    "rule": ("custom_vjp", "cotangent"),
 }
 FAMILIES["elementwise"] = tuple(name for name in OPS if not any(name in names for names in FAMILIES.values()))
 # What the quick tests compile: of the others, dtypes of the same kind.
@@ -34,6 +35,7 @@ QUICK = {
     "layout": ("float32", "bool"),
     "indexing": ("float32", "uint8"),
     "product": ("float32", "int32"),
+    "rule": ("float32",),
 }
 # Of elementwise ops the quick tests compile the special values, but all shapes of these (and half of the reductions).
 ALL_SHAPES = ("add", "where", "cast", "not_equal")

@@ -46,6 +46,10 @@ from graphc.ir.ops.conversion import (
     derivative_of,
     stop_gradient,
 )
+from graphc.ir.ops.custom import (
+    cotangent,
+    custom_vjp,
+)
 from graphc.ir.ops.elementwise import (
     absolute,
     arccos,
@@ -136,13 +140,14 @@ OPS: dict[str, Op] = {
         max_, min_, argmax, argmin,
         matmul,
         softmax, log_softmax, logsumexp, norm,
+        custom_vjp, cotangent,
     )
 }  # fmt: skip
 
 __all__ = [
     "OPS", "absolute", "accumulate", "add", "all_", "anchor", "any_", "arccos", "arccosh", "arcsin", "arcsinh",
     "arctan", "arctan2", "arctanh", "argmax", "argmin", "bitwise_and", "bitwise_or", "bitwise_xor", "broadcast_to",
-    "cast", "ceil", "concatenate", "constant", "cos", "cosh", "derivative_of", "divide", "equal", "erf", "exp",
+    "cast", "ceil", "concatenate", "constant", "cos", "cosh", "cotangent", "custom_vjp", "derivative_of", "divide", "equal", "erf", "exp",
     "exp2", "expm1", "extent", "floor", "floor_divide", "gather", "greater", "greater_equal", "hypot",
     "integer_power", "invert", "iota", "isfinite", "isinf", "isnan", "left_shift", "less", "less_equal", "log",
     "log1p", "log2", "log10", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",

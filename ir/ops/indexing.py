@@ -12,7 +12,7 @@ from graphc.ir.dims import Extent, product
 from graphc.ir.errors import DeclarationIndexError, DeclarationTypeError, DeclarationValueError, FeedIndexError
 from graphc.ir.ops.checks import at_least_zero, check_axes, check_axis, check_dtype, check_shape, show, without
 from graphc.ir.ops.comparison import equal, where
-from graphc.ir.ops.layout import broadcast_to, reshape
+from graphc.ir.ops.layout import broadcast_to, in_stack, reshape, transpose
 from graphc.ir.types import Shape, TensorType
 
 INDEX = np.dtype("int64")
@@ -73,6 +73,9 @@ slice_ = Op(
         lambda node, ct: (pad(ct, start=node["start"], step=node["step"], shape=node.operands[0].shape),)
     ),
     guards=lambda node: _window_guards(node, node["size"], node.operands[0].shape),
+    batch=lambda node, operands, size: slice_(
+        *operands, start=(0, *node["start"]), size=(size, *node["size"]), step=(1, *node["step"])
+    ),
     numpy=("x[start:stop:step]", "split", "flip"),
     note="element k along an axis is start + k * step",
 )
@@ -98,6 +101,9 @@ pad: Op = Op(
         lambda node, ct: (slice_(ct, start=node["start"], size=node.operands[0].shape, step=node["step"]),)
     ),
     guards=lambda node: _window_guards(node, node.operands[0].shape, node.shape),
+    batch=lambda node, operands, size: pad(
+        *operands, start=(0, *node["start"]), step=(1, *node["step"]), shape=(size, *node["shape"])
+    ),
     numpy=("pad",),
     note="zeros (False) around and between the elements",
 )
@@ -172,11 +178,36 @@ def _gather_transpose(node: Node, ct: Node) -> tuple[Node | None, ...]:
     return scatter_add(zeros, ct, *indices, axes=node["axes"]), *(None for _ in indices)
 
 
+def _in_each(node: Node, operands: tuple[Node, ...], size: Extent) -> Node:
+    """An indexed op on stacks: the position in the stack is one more index."""
+    count = len(node["axes"])
+    arrays, indices = operands[:-count], operands[-count:]
+    position = iota(shape=indices[0].shape, axis=0, dtype=indices[0].dtype)
+    result: Node = node.op(*arrays, position, *indices, axes=(0, *_one_further(node["axes"])))
+    return result
+
+
+def _one_further(axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(axis + 1 for axis in axes)
+
+
+def _gather_batch(node: Node, operands: tuple[Node, ...], size: Extent) -> Node:
+    """One array for all indices, or the same indices for all arrays, needs no index for the position in the stack."""
+    (x, *indices), (stack, *stacked) = node.operands, operands
+    if stack is in_stack(x, size):
+        return gather(x, *stacked, axes=node["axes"])
+    if any(each is not in_stack(index, size) for index, each in zip(indices, stacked, strict=True)):
+        return _in_each(node, operands, size)
+    picked, depth = gather(stack, *indices, axes=_one_further(node["axes"])), len(indices[0].shape)
+    return transpose(picked, axes=(depth, *without(tuple(range(len(picked.shape))), (depth,))))
+
+
 gather = Op(
     name="gather",
     infer=_gather_infer,
     evaluate=lambda x, *indices, axes: _axes_first(x, axes)[indices],
     derivative=Linear(_gather_transpose, operands=1),
+    batch=_gather_batch,
     numpy=("x[indices]", "take", "take_along_axis"),
     note="the indexed axes come first, as one block of the indices' shape",
 )
@@ -239,6 +270,7 @@ scatter_add = Op(
     infer=_scatter_infer("scatter_add", NUMBER),
     evaluate=_scatter_add_evaluate,
     derivative=Linear(_scatter_add_transpose, operands=2),
+    batch=_in_each,
     numpy=("x.at[indices].add",),
     note="duplicates all count",
 )
@@ -247,6 +279,7 @@ scatter_set = Op(
     infer=_scatter_infer("scatter_set", ANY),
     evaluate=_scatter_set_evaluate,
     derivative=Linear(_scatter_set_transpose, operands=2),
+    batch=_in_each,
     numpy=("x.at[indices].set",),
     note="of duplicates the last wins, and it alone has a gradient",
 )

@@ -91,10 +91,21 @@ def _broadcast_to_transpose(node: Node, ct: Node) -> tuple[Node]:
     return (reshape(accumulate(ct, (*range(added), *stretched)), shape=x.shape),)
 
 
+def _broadcast_to_batch(node: Node, operands: tuple[Node], size: Extent) -> Node:
+    (x,), shape = operands, node["shape"]
+    added = (1,) * (len(shape) - len(x.shape) + 1)
+    return broadcast_to(reshape(x, shape=(size, *added, *x.shape[1:])), shape=(size, *shape))
+
+
 broadcast_to = Op(
-    name="broadcast_to", infer=_broadcast_to_infer, evaluate=np.broadcast_to,
+    name="broadcast_to", infer=_broadcast_to_infer, evaluate=np.broadcast_to, batch=_broadcast_to_batch,
     derivative=Linear(_broadcast_to_transpose), numpy=("broadcast_to",), note="aligned at the last axis",
 )  # fmt: skip
+
+
+def in_stack(x: Node, size: Extent) -> Node:
+    """The same array `size` times, along a new leading axis."""
+    return broadcast_to(x, shape=(size, *x.shape))
 
 
 def _transpose_infer(x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
@@ -112,6 +123,7 @@ def _transpose_transpose(node: Node, ct: Node) -> tuple[Node]:
 transpose = Op(
     name="transpose", infer=_transpose_infer, evaluate=lambda x, axes: x.transpose(axes),
     derivative=Linear(_transpose_transpose),
+    batch=lambda node, operands, size: transpose(*operands, axes=(0, *(axis + 1 for axis in node["axes"]))),
     numpy=("transpose", "permute_dims", "swapaxes", "moveaxis", "matrix_transpose"),
 )  # fmt: skip
 
@@ -149,5 +161,6 @@ def _reshape_guards(node: Node) -> Iterator[Guard]:
 reshape: Op = Op(
     name="reshape", infer=_reshape_infer, evaluate=lambda x, shape: x.reshape(shape), guards=_reshape_guards,
     derivative=Linear(lambda node, ct: (reshape(ct, shape=node.operands[0].shape),)),
+    batch=lambda node, operands, size: reshape(*operands, shape=(size, *node["shape"])),
     numpy=("reshape", "ravel", "expand_dims", "squeeze"), note="in C order",
 )  # fmt: skip

@@ -1,0 +1,79 @@
+"""Batch: a computation of one element as one of a whole stack, along a new leading axis of what depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from graphc.ir.core import Node
+from graphc.ir.dims import Extent
+from graphc.ir.graph import toposort
+from graphc.ir.ops import sum_
+from graphc.ir.ops.custom import cotangent, custom_vjp, parts
+from graphc.ir.ops.layout import in_stack
+
+
+def batch(roots: Sequence[Node], stacks: Mapping[Node, Node], size: Extent) -> list[Node | None]:
+    """The roots for stacks of some nodes.
+
+    Parameters
+    ----------
+    roots : sequence of Node
+        What is computed.
+    stacks : mapping from Node to Node
+        For some of the nodes below a stack of them: a node of its dtype and shape after a leading axis.
+    size : int or Dim
+        The extent of that axis.
+
+    Returns
+    -------
+    list of Node or None
+        A stack for each root, None where it depends on none of the nodes.
+    """
+    new = dict(stacks)
+    order = toposort(roots)
+    for node in order:
+        if node.op is cotangent:  # a rule is one of stacks wherever its value is
+            new.setdefault(node, cotangent(dtype=node.dtype, shape=(size, *node.shape), level=node["level"]))
+    for node in order:
+        if node not in new and (result := _batched(node, new, size)) is not None:
+            new[node] = result
+    return [new.get(root) for root in roots]
+
+
+def _batched(node: Node, new: Mapping[Node, Node], size: Extent) -> Node | None:
+    """A stack of a node, or None where none of its operands is one."""
+    if node.op is custom_vjp:
+        return _custom(node, new, size)
+    if not any(operand in new for operand in node.operands):
+        return None
+    operands = tuple(_stack(operand, new, size) for operand in node.operands)
+    if node.op.batch is not None:
+        result: Node = node.op.batch(node, operands, size)
+        return result
+    return node.op(*operands, **{name: _one_further(name, value) for name, value in node.attrs})
+
+
+def _stack(node: Node, new: Mapping[Node, Node], size: Extent) -> Node:
+    return new[node] if node in new else in_stack(node, size)
+
+
+def _one_further(name: str, value: object) -> object:
+    """An attribute of an op on arrays with one more leading axis."""
+    if name == "axis" and isinstance(value, int):
+        return value + 1
+    if name == "axes" and isinstance(value, tuple):
+        return tuple(axis + 1 for axis in value)
+    return value
+
+
+def _custom(node: Node, new: Mapping[Node, Node], size: Extent) -> Node | None:
+    """A user's rule on stacks: an argument that is the same for all gets the sum of its cotangents."""
+    arguments, rules = parts(node)
+    if not any(operand in new for operand in (node.operands[0], *arguments)):
+        return None
+    value = _stack(node.operands[0], new, size)
+    cotangents = (
+        _stack(rule, new, size) if argument in new else sum_(_stack(rule, new, size), axes=(0,))
+        for argument, rule in zip(arguments, rules, strict=True)
+    )
+    return custom_vjp(value, *(new.get(argument, argument) for argument in arguments), *cotangents, level=node["level"])
