@@ -53,11 +53,11 @@ from graphc.planner import Planner
 from graphc.views import View
 
 if _TYPE_CHECKING:
+    from graphc.function_transforms import custom_vjp, vmap
     from graphc.gradient_check import check_grad
     from graphc.optimizers import SGD, Adam
     from graphc.program import Program, compile
     from graphc.trainer import Trainer
-    from graphc.function_transforms import custom_vjp, vmap
     from graphc.transforms import grad, hessian, hvp, jacobian, jvp, vjp
 
 # Where the names are that are imported later.

@@ -23,7 +23,9 @@ from graphc.views import Call, View, as_view, shown, topological
 # vmap -----------------------------------------------------------------------------------------------------------------
 
 
-def vmap(f: Callable[..., Any], in_axes: int | None | Sequence[int | None] = 0, out_axes: int = 0) -> Callable[..., Any]:
+def vmap(
+    f: Callable[..., Any], in_axes: int | Sequence[int | None] | None = 0, out_axes: int = 0
+) -> Callable[..., Any]:
     """Map a function of arrays over an axis of its arguments, without a loop.
 
     `f` is declared once, for a single element; every op of it then works on the whole axis at once. It may use other
@@ -91,13 +93,15 @@ def _front(node: Node, axis: int, label: str) -> Node:
     """An argument with the axis that is mapped over in front."""
     rank = len(node.shape)
     if not -rank <= axis < rank:
-        raise DeclarationIndexError(f"{label}: axis {axis} is out of range for {node.type}", hint="in_axes=None maps none")
+        raise DeclarationIndexError(
+            f"{label}: axis {axis} is out of range for {node.type}", hint="in_axes=None: the same for all"
+        )
     axis %= rank
     rest = without(tuple(range(rank)), (axis,))
     return transpose(node, axes=(axis, *rest)) if axis else node
 
 
-def _back(stack: Node, axis: int, label: str) -> Node:
+def _back(stack: Node, axis: Any, label: str) -> Node:
     """A result with its leading axis moved to where it is wanted."""
     rank = len(stack.shape)
     if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
@@ -230,7 +234,9 @@ def _call_text(label: str, args: Sequence[Any]) -> str:
     return f"{label}({', '.join(shown(arg) for arg in args)})"
 
 
-def _made(label: str, args: Sequence[Any], operands: Sequence[View], nodes: Sequence[Node], several: bool) -> list[View]:
+def _made(
+    label: str, args: Sequence[Any], operands: Sequence[View], nodes: Sequence[Node], several: bool
+) -> list[View]:
     """The resulting views, which show as the call that made them."""
     below, call, place = tuple(dict.fromkeys(operands)), Call(label, tuple(args)), user_place()
     return [

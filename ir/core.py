@@ -201,9 +201,9 @@ class Op:
     guards : callable or None
         ``guards(node) -> iterable of Guard``.
     batch : callable or None
-        ``batch(node, operands, size) -> Node``: the op on a stack of `size` operands, along a new leading axis which all
-        of `operands` have. None: the same op on the stacks, with its attributes ``axis`` and ``axes`` one further, which
-        holds for elementwise ops, for those along axes, and for those of stacks of matrices.
+        ``batch(node, operands, size) -> Node``: the op on stacks of operands, all with a new leading axis of `size`.
+        None: the same op, with its attributes ``axis`` and ``axes`` one further, which is right for elementwise ops,
+        for those along axes, and for those of stacks of matrices.
     numpy : tuple of str
         The public names that build this op, for the op table and the dispatch.
     domain : tuple of float

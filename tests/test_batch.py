@@ -20,17 +20,14 @@ WITH_OPERANDS = [name for name in SAMPLES if any(sample.node.operands for sample
 
 def stacked(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Stacks of other arrays like a sample's: indices and special values in another order."""
+
     def other(node: Node, array: np.ndarray) -> np.ndarray:
         if not sample.smooth or node.dtype.kind != "f":
             return rng.permutation(array.ravel()).reshape(array.shape)
-        return draw(rng, node.type, node_domain(sample))
+        return draw(rng, node.type, sample.node.op.domain)
 
     pairs = list(zip(sample.node.operands, sample.arrays, strict=True))
     return tuple(np.stack([array, *(other(node, array) for _ in range(SIZE - 1))]) for node, array in pairs)
-
-
-def node_domain(sample: Sample) -> tuple[float, float]:
-    return sample.node.op.domain
 
 
 def subsets(count: int) -> list[tuple[int, ...]]:
@@ -47,7 +44,8 @@ def test_an_op_on_stacks_is_the_stack_of_its_results(name: str) -> None:
         arrays = stacked(sample, rng)
         for chosen in subsets(len(arrays)):
             operands = sample.node.operands
-            stacks = {operands[k]: leaf(INPUT, TensorType(operands[k].dtype, (SIZE, *operands[k].shape))) for k in chosen}
+            types = {k: TensorType(operands[k].dtype, (SIZE, *operands[k].shape)) for k in chosen}
+            stacks = {operands[k]: leaf(INPUT, type) for k, type in types.items()}
             (found,) = batch([sample.node], stacks, SIZE)
             feeds = {stacks.get(node, node): arrays[k] if k in chosen else sample.arrays[k]
                      for k, node in enumerate(operands)}  # fmt: skip

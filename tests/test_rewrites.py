@@ -425,6 +425,9 @@ def ops(node: Node) -> list[str]:
     return [step.op.name for step in toposort([node]) if step.operands]
 
 
+IDENTITY = cast(
+    equal(iota(shape=(3, 3), axis=0, dtype=I64), iota(shape=(3, 3), axis=1, dtype=I64)), dtype=np.dtype("float64")
+)
 SIMPLER: dict[str, tuple[Node, list[str]]] = {
     "unmark": (stop_gradient(anchor(m)) + anchor(m), ["add"]),
     "select_within": (
@@ -442,6 +445,11 @@ SIMPLER: dict[str, tuple[Node, list[str]]] = {
         sum_(where(equal(iota(shape=m.shape, axis=1, dtype=I64), keep(wrap_index(labels, extent=5))),
                    keep(square(variable("N"))), full(0, m.type)), axes=(1,)),
         ["square"],
+    ),
+    "product_with_identity": (matmul(matmul(IDENTITY, a34), transpose(a34, axes=(1, 0))), ["transpose", "matmul"]),
+    "products_with_vectors": (
+        matmul(broadcast_to(a34, shape=(7, 3, 4)), reshape(variable(7, 4), shape=(7, 4, 1))),
+        ["transpose", "matmul", "reshape"],
     ),
     "gather_of_iota": (gather(iota(shape=(5,), axis=0, dtype=F64), at[1], axes=(0,)), ["wrap_index", "cast"]),
     "scatter_of_rows": (

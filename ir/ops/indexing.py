@@ -65,7 +65,7 @@ def _slice_infer(x: TensorType, *, start: Shape, size: Shape, step: tuple[int, .
     return x.with_shape(size)
 
 
-slice_ = Op(
+slice_: Op = Op(
     name="slice",
     infer=_slice_infer,
     evaluate=lambda x, start, size, step: x[_window(start, size, step)],

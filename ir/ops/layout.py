@@ -120,7 +120,7 @@ def _transpose_transpose(node: Node, ct: Node) -> tuple[Node]:
     return (transpose(ct, axes=tuple(axes.index(axis) for axis in range(len(axes)))),)
 
 
-transpose = Op(
+transpose: Op = Op(
     name="transpose", infer=_transpose_infer, evaluate=lambda x, axes: x.transpose(axes),
     derivative=Linear(_transpose_transpose),
     batch=lambda node, operands, size: transpose(*operands, axes=(0, *(axis + 1 for axis in node["axes"]))),
