@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_calls import gradients, or_zero, run, x_of
-from op_samples import FLOATS, SAMPLES, Sample, elementwise, sample, samples, tensor
+from op_calls import gradients, run, x_of
+from op_checks import check_adjoint, check_differences, check_second_order, smooth_samples
+from op_samples import FLOATS, SAMPLES, elementwise, sample, samples, tensor
 
 from graphc.ir import ops
 from graphc.ir.core import INPUT, PARAM, Discrete, Literal, Op, PiecewiseConstant, leaf
 from graphc.ir.interpret import interpret
 from graphc.ir.ops import OPS, derivative_of
-from graphc.passes.differentiate import pullback
-from graphc.passes.forward import pushforward
 
 F64 = np.float64
 
@@ -88,82 +87,25 @@ def _operator(template, elements):
 
 # derivatives ----------------------------------------------------------------------------------------------------------
 
-
-def _smooth_samples(name, dtypes):
-    return [
-        case for case in samples(name)
-        if case.smooth and case.node.dtype.name in dtypes and case.node.operands
-        and not isinstance(derivative_of(case.node), Discrete)
-    ]  # fmt: skip
-
-
-SMOOTH = [name for name in OPS if _smooth_samples(name, FLOATS)]
-
-
-def _directions(node):
-    """The float operands, fresh leaves as their tangents, and one as a cotangent."""
-    floats = [operand for operand in node.operands if operand.type.is_float]
-    fresh = [leaf(INPUT, operand.type) for operand in (*floats, node)]
-    return floats, fresh[:-1], fresh[-1]
-
-
-def _setup(case: Sample):
-    rng = np.random.default_rng(1)
-    floats, tangents, ct = _directions(case.node)
-    feeds = dict(zip(case.node.operands, case.arrays, strict=True))
-    (primal,) = interpret(case.graph, case.feeds)
-    for operand, tangent in zip(floats, tangents, strict=True):
-        feeds[tangent] = np.asarray(rng.uniform(-1, 1, feeds[operand].shape), operand.dtype)
-    feeds[ct] = np.asarray(rng.uniform(-1, 1, primal.shape), case.node.dtype)
-    back = or_zero(pullback((case.node,), (ct,), floats), [operand.type for operand in floats])
-    forth = or_zero(pushforward((case.node,), floats, tangents), [case.node.type])
-    return floats, tangents, ct, feeds, back, forth
-
-
-def _inner(pairs):
-    return sum(float(np.sum(a.astype(F64) * b.astype(F64))) for a, b in pairs)
+SMOOTH = [name for name in OPS if smooth_samples(name, FLOATS)]
 
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_reverse_and_forward_mode_are_adjoint(name):
-    for case in _smooth_samples(name, FLOATS):
-        floats, tangents, ct, feeds, back, forth = _setup(case)
-        assert [node.type for node in (*back, *forth)] == [*(operand.type for operand in floats), case.node.type]
-        pulled, (pushed,) = run(back, feeds), run(forth, feeds)
-        left = _inner(zip(pulled, (feeds[tangent] for tangent in tangents), strict=True))
-        right = _inner([(feeds[ct], pushed)])
-        scale = 1 + sum(np.abs(array).sum() for array in pulled)
-        eps = max(np.finfo(node.dtype).eps for node in (case.node, *floats))
-        assert abs(left - right) <= 20 * eps * scale, str(case)
-
-
-def _check_difference(outputs, tangent_outputs, floats, tangents, feeds, text):
-    """Central differences of some nodes along the tangents against their pushed-forward values."""
-    h = 1e-6
-    sides = []
-    for sign in (1, -1):
-        pairs = zip(floats, tangents, strict=True)
-        moved = {operand: feeds[operand] + sign * h * feeds[tangent] for operand, tangent in pairs}
-        sides.append(run(outputs, {**feeds, **moved}))
-    for high, low, expected in zip(*sides, run(tangent_outputs, feeds), strict=True):
-        np.testing.assert_allclose((high - low) / (2 * h), expected, rtol=2e-5, atol=2e-6, err_msg=text)
+    for case in smooth_samples(name, FLOATS):
+        check_adjoint(case)
 
 
 @pytest.mark.parametrize("name", sorted({*SMOOTH} - {"stop_gradient"}))
 def test_forward_mode_is_the_limit_of_differences(name):
-    for case in _smooth_samples(name, ("float64",)):
-        floats, tangents, _, feeds, _, forth = _setup(case)
-        if all(operand.dtype == F64 for operand in floats):
-            _check_difference([case.node], forth, floats, tangents, feeds, str(case))
+    for case in smooth_samples(name, ("float64",)):
+        check_differences(case)
 
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_second_order_forward_over_reverse_is_the_limit_of_differences_of_the_gradient(name):
-    for case in _smooth_samples(name, ("float64",)):
-        floats, tangents, _, feeds, back, _ = _setup(case)
-        if all(operand.dtype == F64 for operand in floats):
-            second = or_zero(pushforward(back, floats, tangents), [node.type for node in back])
-            _check_difference(back, second, floats, tangents, feeds, str(case))
+    for case in smooth_samples(name, ("float64",)):
+        check_second_order(case)
 
 
 @pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.expand])
