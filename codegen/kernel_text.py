@@ -128,6 +128,8 @@ class _Printer:
                     self.axes.add(name)
                     self._declare(name, _INT64 if share is None else _UINT64, names)
                 case Let(name=name, dtype=dtype) | IndexValue(name=name, dtype=dtype):
+                    if isinstance(statement, IndexValue) and self._is_axis(statement):
+                        self.names[name] = self.names[statement.index.variables[0]]
                     self._declare(name, dtype, names)
                 case Load(name=name, buffer=buffer):
                     if self._is_argument(statement):
@@ -149,6 +151,11 @@ class _Printer:
         if name not in self.names:
             self.names[name] = names.claim(name, f"{name}_value")
         self.dtypes[name] = dtype
+
+    def _is_axis(self, value: IndexValue) -> bool:
+        """Whether an integer is the counter of a loop: it has a name already."""
+        variable = value.index.variables[0] if _is_alone(value.index) else ""
+        return variable in self.axes and value.dtype == self.dtypes[variable] == _INT64
 
     def _is_argument(self, load: Load) -> bool:
         """Whether what is loaded is passed by value: it has a name already."""
@@ -202,6 +209,8 @@ class _Printer:
                 case Accumulator(name=name, initial=initial):
                     self._line(f"{self.names[name]} = {_unparse(constant(initial, self.dims))}")
                 case Load() if self._is_argument(statement):
+                    pass
+                case IndexValue() if self._is_axis(statement):
                     pass
                 case Let() | IndexValue() | Load():
                     self._scalar(statement)

@@ -178,19 +178,18 @@ def expand(stage: Stage, inlined: Mapping[Buffer, Stage]) -> Stage:
             value = frame.names.get(frame.value, frame.value) if isinstance(frame.value, str) else frame.value
             if frame.load is None:
                 return replace(stage, body=live(body, value), value=value)
-            load = frame.load
-            if load.mask is not None:
+            load, reader = frame.load, stack[-1]
+            if load.mask is not None and load.mask != reader.mask:  # else the reader's own value is masked
                 value = _append(body, taken, seen, _masked(load, value))
-            stack[-1].names[load.name] = value
-            seen[(load.buffer, load.index, load.mask)] = value
+            reader.names[load.name] = value
+            seen[_inlined_key(load, reader.mask)] = value
             continue
         # The statement's own name stays out of the substitution: it is chosen when the statement is added.
         placed = substitute_statement(statement, {**frame.variables, **as_indices(frame.names, positions)}, frame.names)
         if isinstance(placed, Load) and frame.mask is not None:
             placed = replace(placed, mask=_both(body, taken, seen, placed.mask, frame.mask))
         if isinstance(placed, Load) and placed.buffer in inlined:
-            key = (placed.buffer, placed.index, placed.mask)
-            if key in seen:
+            if (key := _inlined_key(placed, frame.mask)) in seen:
                 frame.names[statement.name] = seen[key]
             else:
                 producer = inlined[placed.buffer]
@@ -198,10 +197,21 @@ def expand(stage: Stage, inlined: Mapping[Buffer, Stage]) -> Stage:
                 outer = replace(placed, name=statement.name)
                 stack.append(_Frame(iter(producer.body), at, {}, placed.mask, outer, producer.value))
             continue
+        if isinstance(placed, Let) and placed.op == "where":
+            placed = _chosen_once(placed, body)
         name = _append(body, taken, seen, placed)
         if isinstance(placed, IndexValue) and isinstance(name, str):
             positions[name] = placed.index
         frame.names[statement.name] = name
+
+
+def _chosen_once(choice: Let, body: Sequence[Straight]) -> Let:
+    """``where(c, where(c, a, 0), b)`` without the inner choice."""
+    condition, chosen, other = choice.args
+    inner = next((one for one in reversed(body) if one.name == chosen), None)
+    if isinstance(inner, Let) and inner.op == "where" and inner.args[0] == condition:
+        return replace(choice, args=(condition, inner.args[1], other))
+    return choice
 
 
 def live(body: Sequence[Straight], value: Value) -> tuple[Straight, ...]:
@@ -235,6 +245,11 @@ def _key(statement: Let | Load | IndexValue) -> tuple[object, ...]:
             return (buffer, index, mask)
         case IndexValue(index=index, dtype=dtype):
             return (index, dtype)
+
+
+def _inlined_key(load: Load, mask: str | None) -> tuple[object, ...]:
+    """What tells the value of an inlined load from others, in a body of which `mask` says which elements matter."""
+    return (load.buffer, load.index, load.mask, load.mask == mask)
 
 
 def _masked(load: Load, value: Value) -> Let:

@@ -175,18 +175,28 @@ def lower_pad(lowering: Lowering, node: Node) -> None:
 def range_mask(
     body: list[Straight], index: Index, extents: tuple[Extent, ...], outer: tuple[Extent, ...], name: str
 ) -> str | None:
-    """Add the test that an index lies within extents; None where it always does."""
+    """Add the test that an index into `extents` lies within them, over axes of the extents `outer`; None where it
+    always does. The index is the axis, forward or backward, from some place on."""
     tests: list[str] = []
     for k, (position, size, whole) in enumerate(zip(index, extents, outer, strict=True)):
-        if position.offset == 0 and size == whole and all(factor == 1 for _, factor in position.terms):
-            continue
-        body.append(IndexValue(f"{name}_at{k}", position, INT))
-        body.append(Let(f"{name}_from{k}", "greater_equal", (f"{name}_at{k}", number(0)), BOOL))
-        body.append(Let(f"{name}_to{k}", "less", (f"{name}_at{k}", number(size)), BOOL))
-        tests += [f"{name}_from{k}", f"{name}_to{k}"]
+        start: Extent = 0
+        first, last = position.offset - whole + 1, position.offset  # of the index
+        if all(factor == 1 for _, factor in position.terms):  # forward: i - start, whose tests are those of i
+            start, first, last = -position.offset, position.offset, position.offset + whole - 1
+            position = position + start
+        at, ends = f"{name}_at{k}", []
+        if size == 1 and whole != 1:
+            ends = [("is", "equal", start)]
+        else:
+            ends += [("from", "greater_equal", start)] if first != 0 else []
+            ends += [("to", "less", start + size)] if last != size - 1 else []
+        if ends:
+            body.append(IndexValue(at, position, INT))
+        body += [Let(f"{name}_{word}{k}", test, (at, number(end)), BOOL) for word, test, end in ends]
+        tests += [f"{name}_{word}{k}" for word, _, _ in ends]
     for k, test in enumerate(tests[1:]):
         body.append(Let(f"{name}_in{k}", "logical_and", (tests[0] if k == 0 else f"{name}_in{k - 1}", test), BOOL))
-    return None if not tests else f"{name}_in{len(tests) - 2}"
+    return None if not tests else tests[0] if len(tests) == 1 else f"{name}_in{len(tests) - 2}"
 
 
 def scatter_pad(lowering: Lowering, node: Node) -> None:
@@ -230,7 +240,7 @@ def masked_concatenate(lowering: Lowering, node: Node) -> None:
         index[node["axis"]] = index[node["axis"]] + -1 * start
         mask = range_mask(body, tuple(index), piece.shape, node.shape, f"{name}_{k}")
         part = lowering.read(piece, tuple(index), body, mask=mask)
-        if mask is None:
+        if mask is None or k == 0:  # what is masked is 0 elsewhere
             value = part
         else:
             body.append(Let(f"{name}_{k}", "where", (mask, part, value), node.dtype))
