@@ -204,6 +204,8 @@ class Op:
         ``batch(node, operands, size) -> Node``: the op on stacks of operands, all with a new leading axis of `size`.
         None: the same op, with its attributes ``axis`` and ``axes`` one further, which is right for elementwise ops,
         for those along axes, and for those of stacks of matrices.
+    accepts : str
+        The dtype kinds (NumPy's letters) of the arrays it works on, as its type rule has it: for the op table.
     numpy : tuple of str
         The public names that build this op, for the op table and the dispatch.
     domain : tuple of float
@@ -220,6 +222,7 @@ class Op:
     expand: Rule | None = None
     guards: Rule | None = None
     batch: Rule | None = None
+    accepts: str = "iufb"
     numpy: tuple[str, ...] = ()
     domain: tuple[float, float] = (-3.0, 3.0)
     note: str = ""
@@ -302,7 +305,7 @@ def elementwise(
         return types[0].with_dtype(result) if result else types[0]
 
     return Op(
-        name=name, infer=infer, evaluate=evaluate, derivative=derivative, scalar=scalar,
+        name=name, infer=infer, evaluate=evaluate, derivative=derivative, scalar=scalar, accepts=accepts,
         numpy=(name,) if numpy is None else numpy, domain=domain, note=note,
     )  # fmt: skip
 

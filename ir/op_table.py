@@ -5,16 +5,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-
-import numpy as np
+from collections.abc import Mapping
 
 from graphc.ir.core import Bilinear, Custom, Discrete, Linear, Op, Partials, PiecewiseConstant, UserRule
-from graphc.ir.errors import DeclarationTypeError
 from graphc.ir.ops import OPS
-from graphc.ir.types import DTYPES, TensorType
 
 DERIVATIVES: Mapping[type, str] = {
     Partials: "partials",
@@ -25,7 +19,6 @@ DERIVATIVES: Mapping[type, str] = {
     PiecewiseConstant: "zero",
     Discrete: "none",
 }
-BOOL = TensorType(np.dtype(bool))
 
 INTRODUCTION = """\
 # Ops
@@ -50,11 +43,6 @@ partial of `sqrt` is infinite or NaN there. The mask holds through ops with part
 ops, and those with rules by hand, it does not: there 0 times inf is NaN.
 """
 
-# How the type rule of an elementwise op is asked, where its operands are not all of one type or not all it takes.
-_ASKING: Mapping[str, Callable[[Op, TensorType], object]] = {
-    "where": lambda op, type: op.infer(BOOL, type, type),
-    "integer_power": lambda op, type: op.infer(type, n=2),
-}
 _ELEMENTS: Mapping[str, str] = {
     "iufb": "any", "iuf": "numbers", "f": "floats", "iub": "integers, bool", "iu": "integers", "b": "bool",
 }  # fmt: skip
@@ -71,10 +59,10 @@ def op_table() -> str:
             INTRODUCTION,
             "## Elementwise\n",
             *_rows("op", "written as", "elements", "derivative", "at its edges"),
-            *(_row(op.name, _names(op), _elements(op), _derivative(op), op.note) for op in elementwise),
+            *map(_op_row, elementwise),
             "\n## Other\n",
-            *_rows("op", "written as", "derivative", "at its edges"),
-            *(_row(op.name, _names(op), _derivative(op), op.note) for op in others),
+            *_rows("op", "written as", "elements", "derivative", "at its edges"),
+            *map(_op_row, others),
         )
     )
 
@@ -87,26 +75,9 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cell.translate(_ESCAPES) for cell in cells)} |"
 
 
-def _names(op: Op) -> str:
-    return ", ".join(f"`{name}`" for name in op.numpy)
-
-
-def _derivative(op: Op) -> str:
-    return DERIVATIVES[type(op.derivative)]
-
-
-def _elements(op: Op) -> str:
-    """The elements that an elementwise op takes, found by asking its type rule."""
-    kinds = ""
-    for dtype in map(np.dtype, DTYPES):
-        with suppress(DeclarationTypeError):
-            _ASKING.get(op.name, _ask)(op, TensorType(dtype))
-            kinds += dtype.kind
-    return _ELEMENTS["".join(kind for kind in "iufb" if kind in kinds)]
-
-
-def _ask(op: Op, type: TensorType) -> object:
-    return op.infer(*[type] * len(set(re.findall(r"{\d}", op.scalar or ""))))
+def _op_row(op: Op) -> str:
+    names = ", ".join(f"`{name}`" for name in op.numpy)
+    return _row(op.name, names, _ELEMENTS[op.accepts], DERIVATIVES[type(op.derivative)], op.note)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from op_samples import samples
+
+from graphc.ir.errors import DeclarationTypeError
 from graphc.ir.op_table import op_table
 from graphc.ir.ops import OPS
+from graphc.ir.types import DTYPES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +40,20 @@ def test_every_op_has_its_row() -> None:
         assert named[op.name][-1].replace("\\*", "*") == f"{op.note} |"
 
 
-def test_elements_are_what_the_type_rules_take() -> None:
+@pytest.mark.parametrize("name", OPS)
+def test_elements_are_what_the_type_rules_take(name: str) -> None:
+    op, case = OPS[name], next(samples(name))
+    if any(attribute in ("dtype", "value") for attribute, _ in case.node.attrs):
+        return  # the dtype is an attribute, and that of no operand
+    place = -1 if name == "where" else 0  # not the condition
+    assert {sample.node.operands[place].dtype.kind for sample in samples(name)} <= set(op.accepts)
+    for dtype in DTYPES:
+        if np.dtype(dtype).kind not in op.accepts:
+            with pytest.raises(DeclarationTypeError, match=f"{name} "):
+                op.infer(*(operand.type.with_dtype(dtype) for operand in case.node.operands), **dict(case.node.attrs))
+
+
+def test_some_rows() -> None:
     table = op_table()
     for row in (
         "| exp | `exp` | floats | partials |",
@@ -43,5 +62,6 @@ def test_elements_are_what_the_type_rules_take() -> None:
         "| invert | `invert`, `bitwise_not` | integers | none |",
         "| logical_not | `logical_not` | bool | none |",
         "| sign | `sign` | numbers | zero | 0 at 0 |",
+        "`einsum` | numbers | bilinear |",
     ):
         assert row in table

@@ -70,6 +70,7 @@ def _softmax_product(node: Node, direction: Node) -> Node:
 
 softmax = Op(
     name="softmax",
+    accepts=FLOAT,
     infer=_along_axis_infer("softmax"),
     evaluate=_softmax_evaluate,
     derivative=Custom(
@@ -96,6 +97,7 @@ def _log_softmax_expand(node: Node) -> Node:
 
 log_softmax = Op(
     name="log_softmax",
+    accepts=FLOAT,
     infer=_along_axis_infer("log_softmax"),
     evaluate=_log_softmax_evaluate,
     derivative=Custom(
@@ -152,6 +154,7 @@ def _logsumexp_vjp(node: Node, ct: Node) -> tuple[Node]:
 
 logsumexp = Op(
     name="logsumexp",
+    accepts=FLOAT,
     infer=_logsumexp_infer,
     evaluate=_logsumexp_evaluate,
     derivative=Custom(_logsumexp_jvp, _logsumexp_vjp),
@@ -176,6 +179,7 @@ def _norm_vjp(node: Node, ct: Node) -> tuple[Node]:
 
 norm = Op(
     name="norm",
+    accepts=FLOAT,
     infer=reduction_infer("norm", FLOAT),
     evaluate=lambda x, axes: np.sqrt(np.sum(np.square(_wide(x)), axis=axes)).astype(x.dtype),
     derivative=Custom(_norm_jvp, _norm_vjp),

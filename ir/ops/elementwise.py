@@ -79,7 +79,7 @@ def _integer_power_partial(y: Node, x: Node) -> Node:
 
 
 integer_power = Op(
-    name="integer_power", infer=_integer_power_infer, evaluate=lambda x, n: x**n,
+    name="integer_power", accepts=NUMBER, infer=_integer_power_infer, evaluate=lambda x, n: x**n,
     scalar="integer_power({0}, {1})", derivative=Partials((_integer_power_partial,)), numpy=("power",),
     note="x**0 is 1 everywhere, with slope 0",
 )  # fmt: skip

@@ -267,6 +267,7 @@ def _scatter_set_transpose(node: Node, ct: Node) -> tuple[Node | None, ...]:
 
 scatter_add = Op(
     name="scatter_add",
+    accepts=NUMBER,
     infer=_scatter_infer("scatter_add", NUMBER),
     evaluate=_scatter_add_evaluate,
     derivative=Linear(_scatter_add_transpose, operands=2),
@@ -302,8 +303,8 @@ def _iota_evaluate(shape: tuple[int, ...], axis: int, dtype: np.dtype) -> np.nda
 
 
 iota = Op(
-    name="iota", infer=_iota_infer, evaluate=_iota_evaluate, derivative=PiecewiseConstant(), numpy=("arange",),
-    note="the position along an axis",
+    name="iota", infer=_iota_infer, evaluate=_iota_evaluate, derivative=PiecewiseConstant(), accepts=NUMBER,
+    numpy=("arange",), note="the position along an axis",
 )  # fmt: skip
 
 
@@ -322,6 +323,6 @@ def _wrap_index_evaluate(k: np.ndarray, extent: int) -> Any:
 
 
 wrap_index = Op(
-    name="wrap_index", infer=_wrap_index_infer, evaluate=_wrap_index_evaluate, derivative=Discrete(), numpy=(),
-    note="an index from the end where negative; out of range is an error; the result is int64",
+    name="wrap_index", infer=_wrap_index_infer, evaluate=_wrap_index_evaluate, derivative=Discrete(), accepts=INTEGER,
+    numpy=(), note="an index from the end where negative; out of range is an error; the result is int64",
 )  # fmt: skip

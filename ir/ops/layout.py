@@ -39,16 +39,16 @@ def _sum_evaluate(x: np.ndarray, axes: tuple[int, ...]) -> Any:
 
 
 sum_ = Op(
-    name="sum", infer=reduction_infer("sum", NUMBER), evaluate=_sum_evaluate,
+    name="sum", accepts=NUMBER, infer=reduction_infer("sum", NUMBER), evaluate=_sum_evaluate,
     derivative=Linear(lambda node, ct: (restore(ct, node["axes"], node.operands[0].shape),)), numpy=("sum",),
     note="0 over nothing; integers wrap around",
 )  # fmt: skip
 any_ = Op(
-    name="any", infer=reduction_infer("any", "b"), evaluate=lambda x, axes: np.any(x, axis=axes),
+    name="any", accepts="b", infer=reduction_infer("any", "b"), evaluate=lambda x, axes: np.any(x, axis=axes),
     derivative=Discrete(), numpy=("any",), note="False over nothing",
 )  # fmt: skip
 all_ = Op(
-    name="all", infer=reduction_infer("all", "b"), evaluate=lambda x, axes: np.all(x, axis=axes),
+    name="all", accepts="b", infer=reduction_infer("all", "b"), evaluate=lambda x, axes: np.all(x, axis=axes),
     derivative=Discrete(), numpy=("all",), note="True over nothing",
 )  # fmt: skip
 

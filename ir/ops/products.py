@@ -37,6 +37,7 @@ def matrix_transpose(x: Node) -> Node:
 
 matmul: Op = Op(
     name="matmul",
+    accepts=NUMBER,
     infer=_matmul_infer,
     evaluate=_matmul_evaluate,
     derivative=Bilinear(

@@ -63,6 +63,7 @@ def _extremum(name: str, function: Callable[..., Any]) -> Op:
 
     return Op(
         name=name, infer=infer, evaluate=lambda x, axes: function(x, axis=axes), guards=not_empty_guards,
+        accepts=NUMBER,
         derivative=Custom(_extremum_jvp, _extremum_vjp), numpy=(name, f"a{name}"),
         note="ties share the gradient evenly; nan stays nan; an empty axis is an error",
     )  # fmt: skip
