@@ -43,7 +43,7 @@ partial of `sqrt` is infinite or NaN there. The mask holds through ops with part
 ops, and those with rules by hand, it does not: there 0 times inf is NaN.
 """
 
-_ELEMENTS: Mapping[str, str] = {
+ELEMENTS: Mapping[str, str] = {
     "iufb": "any", "iuf": "numbers", "f": "floats", "iub": "integers, bool", "iu": "integers", "b": "bool",
 }  # fmt: skip
 # What Markdown would take for markup.
@@ -58,26 +58,28 @@ def op_table() -> str:
         (
             INTRODUCTION,
             "## Elementwise\n",
-            *_rows("op", "written as", "elements", "derivative", "at its edges"),
+            *table_title("op", "written as", "elements", "derivative", "at its edges"),
             *map(_op_row, elementwise),
             "\n## Other\n",
-            *_rows("op", "written as", "elements", "derivative", "at its edges"),
+            *table_title("op", "written as", "elements", "derivative", "at its edges"),
             *map(_op_row, others),
         )
     )
 
 
-def _rows(*titles: str) -> tuple[str, str]:
-    return _row(*titles), "|---" * len(titles) + "|"
+def table_title(*titles: str) -> tuple[str, str]:
+    """The head of a table in Markdown."""
+    return table_row(*titles), "|---" * len(titles) + "|"
 
 
-def _row(*cells: str) -> str:
+def table_row(*cells: str) -> str:
+    """A row of a table in Markdown."""
     return f"| {' | '.join(cell.translate(_ESCAPES) for cell in cells)} |"
 
 
 def _op_row(op: Op) -> str:
     names = ", ".join(f"`{name}`" for name in op.numpy)
-    return _row(op.name, names, _ELEMENTS[op.accepts], DERIVATIVES[type(op.derivative)], op.note)
+    return table_row(op.name, names, ELEMENTS[op.accepts], DERIVATIVES[type(op.derivative)], op.note)
 
 
 if __name__ == "__main__":
