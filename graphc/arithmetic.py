@@ -150,14 +150,6 @@ def float_power(base: Operand, exponent: Operand) -> Node:
     return power(base_node, exponent_node if (n := _known_integer(lift(exponent))) is None else n)
 
 
-def around(a: Operand, decimals: int = 0) -> Node:
-    """The nearest whole number, halves to even."""
-    if decimals != 0:
-        raise DeclarationValueError("views round to whole numbers", hint="write np.round(x * 100) / 100")
-    node = as_node(a)
-    return rint(node) if node.type.is_float else node
-
-
 add = elementwise(np.add, ops.add, ops.logical_or)
 subtract = elementwise(np.subtract, ops.subtract)
 multiply = elementwise(np.multiply, ops.multiply, ops.logical_and)
@@ -176,7 +168,7 @@ _PLAIN: tuple[np.ufunc, ...] = (
     np.exp, np.expm1, np.exp2, np.log, np.log1p, np.log2, np.log10, np.sin, np.cos, np.tan, np.arcsin, np.arccos,
     np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh, np.hypot, np.arctan2, np.logaddexp,
     np.negative, np.sign, np.floor_divide, np.remainder, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift,
-    np.right_shift, np.not_equal,
+    np.right_shift, np.not_equal, np.cbrt, np.logaddexp2, np.copysign, np.fmod, np.nextafter, np.bitwise_count,
 )  # fmt: skip
 
 # Every ufunc that views support but matmul, and what it builds.

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from graphc import arithmetic, indexing, layout, products, reductions
-from graphc.ir.core import Node
+from graphc import arithmetic, indexing, layout, pointwise, products, reductions
 from graphc.operands import as_node
 
 # The calls that go through `__array_ufunc__`.
-UFUNCS: dict[Any, Callable[..., Node]] = {
+UFUNCS: dict[Any, Callable[..., Any]] = {
     **arithmetic.UFUNCS,
+    **pointwise.UFUNCS,
     np.matmul: products.matmul,
     np.vecdot: products.vecdot,
 }
@@ -22,8 +22,7 @@ UFUNCS: dict[Any, Callable[..., Node]] = {
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.where: arithmetic.where,
     np.clip: arithmetic.clip,
-    np.round: arithmetic.around,
-    np.around: arithmetic.around,
+    **pointwise.FUNCTIONS,
     np.sum: reductions.sum,
     np.mean: reductions.mean,
     np.average: reductions.average,

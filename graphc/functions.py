@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from graphc import indexing, layout, reductions
@@ -10,7 +11,8 @@ from graphc.arithmetic import add, multiply, where
 from graphc.ir import ops
 from graphc.ir.core import Node
 from graphc.ir.dims import Extent
-from graphc.operands import FLOAT, Operand, as_float, as_node, number
+from graphc.ir.errors import DeclarationTypeError
+from graphc.operands import FLOAT, Operand, as_float, as_node, number, unify
 from graphc.views import public
 
 # activations ----------------------------------------------------------------------------------------------------------
@@ -81,6 +83,135 @@ def step(x: Operand) -> Node:
 def erf(x: Operand) -> Node:
     """The error function."""
     return ops.erf(as_float(x))
+
+
+# special functions ----------------------------------------------------------------------------------------------------
+
+
+@public
+def erfc(x: Operand) -> Node:
+    """``1 - erf(x)``, with all its digits where it is small."""
+    return ops.erfc(as_float(x))
+
+
+@public
+def erfcx(x: Operand) -> Node:
+    """``exp(x**2) * erfc(x)``, without underflow."""
+    return ops.erfcx(as_float(x))
+
+
+@public
+def erfinv(y: Operand) -> Node:
+    """The inverse of `erf`: infinite at -1 and 1."""
+    return ops.erfinv(as_float(y))
+
+
+@public
+def ndtr(x: Operand) -> Node:
+    """The normal distribution function, with all its digits where it is small."""
+    return ops.ndtr(as_float(x))
+
+
+@public
+def log_ndtr(x: Operand) -> Node:
+    """The logarithm of `ndtr`, without its underflow."""
+    return ops.log_ndtr(as_float(x))
+
+
+@public
+def ndtri(p: Operand) -> Node:
+    """The inverse of `ndtr`: infinite at 0 and 1."""
+    return ops.ndtri(as_float(p))
+
+
+@public
+def gammaln(x: Operand) -> Node:
+    """``log(abs(gamma(x)))``."""
+    return ops.gammaln(as_float(x))
+
+
+@public
+def digamma(x: Operand) -> Node:
+    """The derivative of `gammaln`; scipy.special's `psi`."""
+    return ops.digamma(as_float(x))
+
+
+@public
+def polygamma(n: int, x: Operand) -> Node:
+    """The n-th derivative of `digamma`, for an int n."""
+    try:
+        order = operator.index(n)
+    except TypeError:
+        raise DeclarationTypeError(f"polygamma wants an order known at declaration, an int, not {n!r}") from None
+    return ops.polygamma(as_float(x), n=order) if order else ops.digamma(as_float(x))
+
+
+@public
+def i0(x: Operand) -> Node:
+    """The modified Bessel function of order 0."""
+    return ops.i0(as_float(x))
+
+
+@public
+def i1(x: Operand) -> Node:
+    """The modified Bessel function of order 1, the slope of `i0`."""
+    return ops.i1(as_float(x))
+
+
+@public
+def betaln(a: Operand, b: Operand) -> Node:
+    """``log(abs(beta(a, b)))``, from `gammaln`: the terms cancel where one argument is much larger than the other."""
+    x, y = _floats(a, b)
+    return ops.gammaln(x) + ops.gammaln(y) - ops.gammaln(x + y)
+
+
+@public
+def expit(x: Operand) -> Node:
+    """`sigmoid`, under scipy.special's name."""
+    return ops.sigmoid(as_float(x))
+
+
+@public
+def logit(x: Operand) -> Node:
+    """``log(x / (1 - x))``, the inverse of `sigmoid`: infinite at 0 and 1."""
+    return ops.logit(as_float(x))
+
+
+@public
+def xlogy(x: Operand, y: Operand) -> Node:
+    """``x * log(y)``, and 0 where x is 0; the slopes there are ``log(y)``, or 0 where that is infinite, and 0."""
+    return ops.xlogy(*_floats(x, y))
+
+
+@public
+def xlog1py(x: Operand, y: Operand) -> Node:
+    """``x * log1p(y)``, and 0 where x is 0; see `xlogy`."""
+    return ops.xlog1py(*_floats(x, y))
+
+
+@public
+def entr(x: Operand) -> Node:
+    """``-x * log(x)``: 0 at 0, -inf below."""
+    return ops.entr(as_float(x))
+
+
+@public
+def rel_entr(x: Operand, y: Operand) -> Node:
+    """``x * log(x / y)``: 0 at ``x = 0 <= y``, else inf where one of them is not positive."""
+    return ops.rel_entr(*_floats(x, y))
+
+
+@public
+def kl_div(x: Operand, y: Operand) -> Node:
+    """``rel_entr(x, y) - x + y``, which is not negative."""
+    a, b = _floats(x, y)
+    entropy = ops.rel_entr(a, b)
+    return ops.where(ops.equal(entropy, number(math.inf, a.type)), entropy, entropy - a + b)
+
+
+def _floats(*values: Operand) -> list[Node]:
+    """Operands as float nodes of one type."""
+    return [as_float(node) for node in unify(values)]
 
 
 def _positive(x: Node) -> Node:

@@ -19,6 +19,7 @@ from graphc.dispatch import FUNCTIONS, UFUNCS
 from graphc.ir.core import Node
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import DeclarationError, DeclarationTypeError, DifferentiationError
+from graphc.ir.ops import OPS
 from graphc.ir.types import Shape
 from graphc.locations import Place, user_place
 from graphc.operands import Operand, as_node, cast, dtype_of
@@ -114,14 +115,14 @@ class View:
         if kwargs:
             self._refuse_keyword(name, next(iter(kwargs)))
         if ufunc not in UFUNCS:
-            self._refuse_function(ufunc.__name__)
+            self._refuse_function(ufunc)
         return apply(ufunc.__name__, UFUNCS[ufunc], inputs)
 
     def __array_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if func not in FUNCTIONS:
-            self._refuse_function(func.__name__)
+            self._refuse_function(func)
         given = {key: value for key, value in kwargs.items() if not (key == "out" and value is None)}
         try:
             inspect.signature(FUNCTIONS[func]).bind(*args, **given)
@@ -188,11 +189,15 @@ class View:
         takes = f"it takes {', '.join(known)}" if known else "write x.astype(...) before or after it"
         self._refuse(f"{name} of a view takes no {keyword}=", _KEYWORD_HINTS.get(keyword, takes))
 
-    def _refuse_function(self, name: str) -> NoReturn:
-        supported = {function.__name__ for function in (*UFUNCS, *FUNCTIONS)} - {"<lambda>"}
-        near = difflib.get_close_matches(name, sorted(supported), n=3, cutoff=0.4)
-        hint = f"the nearest that work: {', '.join(f'np.{one}' for one in near)}" if near else None
-        self._refuse(f"np.{name} does not work on views yet", hint)
+    def _refuse_function(self, function: Callable[..., Any]) -> NoReturn:
+        name = function.__name__
+        if isinstance(function, np.ufunc) and getattr(np, name, None) is not function:
+            instead = f"write graphc.{name}(x)" if name in OPS else None
+            self._refuse(f"{name}, a ufunc that is not NumPy's, does not work on views", instead)
+        supported = {one.__name__: one for one in (*FUNCTIONS, *UFUNCS)}
+        near = difflib.get_close_matches(name, sorted(supported), n=3)
+        nearest = f"the nearest that work: {', '.join(_numpy_name(supported[one]) for one in near)}" if near else None
+        self._refuse(f"{_numpy_name(function)} does not work on views yet", _FUNCTION_HINTS.get(name, nearest))
 
     # operators --------------------------------------------------------------------------------------------------------
 
@@ -525,6 +530,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
+def _numpy_name(function: Callable[..., Any]) -> str:
+    """How a NumPy function is called: np.sum, np.linalg.det."""
+    module = function.__module__ or "numpy"  # where it is documented
+    return f"np{module.removeprefix('numpy')}.{function.__name__}"
+
+
 def _unwrap(value: Any, views: list[View]) -> Any:
     if isinstance(value, View):
         views.append(value)
@@ -560,6 +571,11 @@ _METHOD_HINTS = {
     "reduce": "write np.sum, np.max, np.min, np.any or np.all",
     "outer": "add axes: x[:, None] * y[None, :]",
     "at": "write x.at[index].add(value): a new view",
+}
+_FUNCTION_HINTS = {
+    "ldexp": "write x1 * np.exp2(x2)",
+    "frexp": "write np.floor(np.log2(np.abs(x))) + 1 for the exponent",
+    "piecewise": "write np.select([condition, ...], [value, ...], default)",
 }
 _KEYWORD_HINTS = {
     "out": "views are immutable: use the result",

@@ -112,6 +112,11 @@ def integer_power(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
             yield Sample(node, (np.array([0.5, -2.0, 3.0, -0.25], dtype),))
 
 
+def polygamma(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for n in (1, 2, 5):
+        yield from elementwise(1, op, rng, n=n)
+
+
 def where(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
     for dtype in DTYPES:
         for shape in SHAPES:
@@ -278,12 +283,14 @@ UNARY = [
     "negative", "isnan", "isinf", "isfinite", "logical_not", "invert", "anchor", "stop_gradient", "square", "sqrt",
     "reciprocal", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "arcsin", "arccos",
     "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "sigmoid", "softplus", "log_sigmoid", "erf",
-    "relu", "step", "absolute", "sign", "floor", "ceil", "rint", "trunc",
+    "relu", "step", "absolute", "sign", "floor", "ceil", "rint", "trunc", "cbrt", "fraction", "bitwise_count",
+    "erfc", "erfcx", "erfinv", "ndtr", "log_ndtr", "ndtri", "gammaln", "digamma", "entr", "logit", "i0", "i1",
 ]  # fmt: skip
 BINARY = [
     "add", "subtract", "multiply", "divide", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
     "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "left_shift",
     "right_shift", "power", "hypot", "logaddexp", "arctan2", "maximum", "minimum", "floor_divide", "remainder",
+    "logaddexp2", "copysign", "fmod", "nextafter", "xlogy", "xlog1py", "rel_entr",
 ]  # fmt: skip
 
 SAMPLES: dict[str, Callable[[Any, np.random.Generator], Iterator[Sample]]] = {
@@ -296,6 +303,7 @@ SAMPLES: dict[str, Callable[[Any, np.random.Generator], Iterator[Sample]]] = {
     "custom_vjp": custom_vjp,
     "cotangent": cotangent,
     "integer_power": integer_power,
+    "polygamma": polygamma,
     "where": where,
     "cast": cast,
     "constant": constant,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 
 import graphc
 from graphc import DeclarationError, Dense, DifferentiationError, Dim, Input, Planner
@@ -48,7 +49,13 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: np.multiply.outer(v, v), TypeError, "add axes: x[:, None] * y[None, :]"),
     (lambda: np.cumsum(x), TypeError, "np.cumsum does not work on views yet\n  the nearest that work: np.sum"),
     (lambda: np.nansum(x), TypeError, "np.nansum does not work on views yet"),
-    (lambda: np.cbrt(x), TypeError, "np.cbrt does not work on views yet\n  the nearest that work: np.sqrt"),
+    (lambda: np.frexp(x), TypeError, "np.frexp does not work on views yet\n  write np.floor(np.log2(np.abs(x)))"),
+    (lambda: np.ldexp(x, k), TypeError, "np.ldexp does not work on views yet\n  write x1 * np.exp2(x2)"),
+    (lambda: np.piecewise(x, [x > 0], [1.0]), TypeError, "np.piecewise does not work on views yet\n  write np.select("),
+    (lambda: np.isnat(x), TypeError, "np.isnat does not work on views yet\n  the nearest that work: np.isnan"),
+    (lambda: np.fft.ifft2(x), TypeError, "np.fft.ifft2 does not work on views yet"),
+    (lambda: np.linalg.eigvals(x), TypeError, "np.linalg.eigvals does not work on views yet"),
+    (lambda: scipy.special.erfc(x), TypeError, "not NumPy's, does not work on views\n  write graphc.erfc"),
     (lambda: x[m], IndexError, "a mask selects an unknown number of the elements of f64[N,4]\n  write np.where(mask"),
     (lambda: v[np.array([True, False, True])], IndexError, "a mask selects an unknown number"),
     (lambda: x.__setitem__(0, 1), TypeError, "write x.at[index].set(value)"),

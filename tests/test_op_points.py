@@ -30,6 +30,16 @@ INF, NAN = np.inf, np.nan
         (ops.log_sigmoid, [0, 800, -800, INF, -INF], [0.5, 0, 1, 0, 1]),
         (ops.arctan, [0, INF], [1, 0]),
         (ops.arcsinh, [0, 1e30, -1e30], [1, 1e-30, 1e-30]),
+        (ops.arcsinh, [0.0, -0.0, 1e-45, -1e-40], [1, 1, 1, 1]),
+        (ops.log1p, [0.0, -0.0, 1e-45, -1e-40, -1], [1, 1, 1, 1, INF]),
+        (ops.expm1, [0.0, -0.0, 1e-45], [1, 1, 1]),
+        (ops.cbrt, [0, 8, -8], [INF, 1 / 12, 1 / 12]),
+        (ops.fraction, [-1.5, 0, 2], [1, 1, 1]),
+        (ops.erfinv, [-1, 1], [INF, INF]),
+        (ops.ndtri, [0, 1], [INF, INF]),
+        (ops.logit, [0, 1], [INF, INF]),
+        (ops.entr, [-1, 0, 1], [0, INF, -1]),
+        (ops.log_ndtr, [-1000, 0, 50], [1000.001, 0.7978845608, 0]),
     ],
 )
 def test_slopes_at_special_points(op, points, expected, dtype):
@@ -70,6 +80,31 @@ def test_power_at_zero():
     by_base, by_exponent = slope(ops.power, base, exponent)
     np.testing.assert_array_equal(by_base, [0, 1, 0, 0, INF, 6])
     np.testing.assert_allclose(by_exponent, [0, 0, 0, np.log(2), 0, 9 * np.log(3)])
+
+
+def test_powers_of_a_negative_base():
+    base, exponent = np.array([-2.0, -2.0, -1.0]), np.array([3.0, -2.0, 0.0])
+    np.testing.assert_array_equal(value(ops.power, base, exponent), [-8, 0.25, 1])
+    by_base, by_exponent = slope(ops.power, base, exponent)
+    np.testing.assert_array_equal(by_base, [12, 0.25, 0])
+    assert np.isnan(by_exponent).all()  # the exponents beside it have no power
+    assert slope(ops.integer_power, np.array([-2.0]), n=3)[0] == 12
+
+
+def test_odd_functions_keep_subnormal_numbers_and_the_sign_of_zero():
+    x = np.array([0.0, -0.0, 5e-324, -5e-324, 1e-310])
+    for op in (ops.arcsinh, ops.log1p, ops.expm1, ops.sin, ops.tan, ops.arctanh, ops.fraction):
+        found = value(op, x)
+        np.testing.assert_array_equal(found, x)
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(x))
+
+
+def test_sigmoid_and_softplus_keep_their_tails():
+    x = np.array([-700.0, -40.0])
+    np.testing.assert_allclose(value(ops.sigmoid, x), np.exp(x), rtol=1e-15)
+    np.testing.assert_allclose(value(ops.softplus, x), np.exp(x), rtol=1e-15)
+    np.testing.assert_allclose(value(ops.log_sigmoid, -x), -np.exp(x), rtol=1e-15)
+    np.testing.assert_array_equal(value(ops.softplus, -x), -x)
 
 
 def test_integer_powers_at_zero():
@@ -133,6 +168,16 @@ def test_where_keeps_infinite_slopes_out():
     x = x_of((3,))
     y = ops.where(ops.greater(x, full(0, x.type)), ops.sqrt(x), full(0, x.type))
     np.testing.assert_array_equal(gradients(y, {x: np.array([-1.0, 0.0, 4.0])})[0], [0, 0, 0.25])
+
+
+def test_a_filled_singularity_has_a_finite_gradient():
+    x = x_of((3,))
+    zero = full(0, x.type)
+    at_zero = ops.equal(x, zero)
+    y = ops.where(at_zero, full(1, x.type), ops.sin(x) / x)
+    slope_at_1 = np.cos(1) - np.sin(1)
+    found = gradients(y, {x: np.array([0.0, 1.0, -1.0])})[0]
+    np.testing.assert_allclose(found, [0, slope_at_1, -slope_at_1])
 
 
 def test_remainder_and_floor_divide_have_numpys_signs_and_zeros():

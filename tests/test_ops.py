@@ -38,7 +38,8 @@ def test_the_type_rule_and_the_meaning_agree(name):
 
 def _public_numpy(name):
     op = OPS[name]
-    names = [public for public in op.numpy if isinstance(getattr(np, public, None), np.ufunc)]
+    functions = {public: getattr(np, public, None) for public in op.numpy}
+    names = [public for public, function in functions.items() if isinstance(function, np.ufunc) and function.nout == 1]
     return names if op.is_elementwise else []
 
 

@@ -1,8 +1,10 @@
-"""Activations that are stable at both ends: sigmoid, softplus, log_sigmoid; and logaddexp, which is a softplus."""
+"""Activations that are stable at both ends: sigmoid, softplus, log_sigmoid; and logaddexp and logaddexp2, which are
+softplus again.
+"""
 
 import math
 
-from graphc.codegen.vector_math.exponential import exp_of_negative
+from graphc.codegen.vector_math.exponential import exp2_of_sum, exp_of_negative
 from graphc.codegen.vector_math.logarithmic import log1p_inside
 from graphc.codegen.vector_math.lowering import Number, absolute, vectorizable, where
 
@@ -38,3 +40,11 @@ def logaddexp(x: Number, y: Number) -> Number:
     """log(exp(x) + exp(y)), as the larger of the two and log1p(exp(-|x - y|))."""
     larger = where((x >= y) | (x != x), x, y)
     return where(x == y, x + math.log(2), larger + log1p_inside(exp_of_negative(-absolute(x - y))))
+
+
+@vectorizable
+def logaddexp2(x: Number, y: Number) -> Number:
+    """log2(2**x + 2**y), as the larger of the two and log2(1 + 2**-|x - y|)."""
+    larger = where((x >= y) | (x != x), x, y)
+    excess = log1p_inside(exp2_of_sum(-absolute(x - y), 0.0)) * (1 / math.log(2))
+    return where(x == y, x + 1, larger + excess)

@@ -5,9 +5,13 @@ import numpy as np
 from graphc.codegen.vector_math.lowering import (
     SINGLE,
     Number,
+    bits,
+    copy_sign,
     format_of,
+    from_bits,
     full_like,
     intrinsic,
+    ones_in,
     to_double,
     to_single,
     vectorizable,
@@ -114,3 +118,32 @@ def isinf(x: Number) -> Number:
 def isfinite(x: Number) -> Number:
     """Whether x is neither infinite nor NaN."""
     return intrinsic("fabs", np.abs, x) < np.inf
+
+
+@vectorizable
+def copysign(x: Number, y: Number) -> Number:
+    """|x| with the sign of y."""
+    return copy_sign(x, y)
+
+
+@vectorizable
+def fraction(x: Number) -> Number:
+    """What `trunc` leaves of x, with the sign of x; 0 of an infinity."""
+    rest = x - intrinsic("trunc", np.trunc, x)
+    return copy_sign(where(intrinsic("fabs", np.abs, x) == np.inf, 0, rest), x)
+
+
+@vectorizable
+def nextafter(x: Number, y: Number) -> Number:
+    """The float next to x in the direction of y."""
+    i = bits(x)
+    away = (y > x) ^ (i < 0)  # from zero: its bits, taken for an integer, grow
+    least = copy_sign(full_like(x, format_of(x).smallest_subnormal), y)
+    step = where(x == 0, least, from_bits(where(away, i + 1, i - 1)))
+    return where(x == y, y, where((x != x) | (y != y), x + y, step))
+
+
+@vectorizable_on("iu", "uint8")
+def bitwise_count(x: Number) -> Number:
+    """How many bits of |x| are 1."""
+    return ones_in(where(x < 0, 0 - x, x) if x.dtype.kind == "i" else x)

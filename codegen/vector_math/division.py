@@ -25,6 +25,14 @@ def remainder(x: Number, y: Number) -> Number:
     return _divide_floats(x, y)[1] if x.dtype.kind == "f" else _divide_integers(x, y)[1]
 
 
+@vectorizable_on("iuf")
+def fmod(x: Number, y: Number) -> Number:
+    """x - y trunc(x / y), with the sign of x; of integers 0 where y is 0."""
+    if x.dtype.kind == "f":
+        return divided(x, y)[1]
+    return divided(x, where(_traps(x, y), 1, y))[1]
+
+
 @vectorizable_on("iu")
 def left_shift(x: Number, y: Number) -> Number:
     """x 2**y; 0 where y is not within the number of bits."""
@@ -44,12 +52,15 @@ def _within_bits(y: Number) -> Number:
     return (y >= 0) & (y < 8 * y.dtype.itemsize)
 
 
+def _traps(x: Number, y: Number) -> Number:
+    """Where processors trap: at y = 0, and at -1 where the quotient does not fit."""
+    zero = y == 0
+    return zero | ((y == -1) & (x == np.iinfo(x.dtype).min)) if x.dtype.kind == "i" else zero
+
+
 def _divide_integers(x: Number, y: Number) -> tuple[Number, Number]:
-    """Quotient, rounded down, and remainder. Processors trap at y = 0, and at -1 where the quotient does not fit."""
-    safe = y == 0
-    if x.dtype.kind == "i":
-        safe = safe | ((y == -1) & (x == np.iinfo(x.dtype).min))
-    quotient, rest = divided(x, where(safe, 1, y))
+    """Quotient, rounded down, and remainder."""
+    quotient, rest = divided(x, where(_traps(x, y), 1, y))
     if x.dtype.kind == "i":
         down = (rest != 0) & ((rest ^ y) < 0)
         quotient, rest = where(down, quotient - 1, quotient), where(down, rest + y, rest)

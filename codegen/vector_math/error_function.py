@@ -8,6 +8,7 @@ from graphc.codegen.vector_math.exponential import exp_of_negative
 from graphc.codegen.vector_math.lowering import (
     DOUBLE,
     SINGLE,
+    Format,
     Number,
     absolute,
     copy_sign,
@@ -78,6 +79,11 @@ def erf(x: Number) -> Number:
     form = format_of(x)
     size = absolute(x)
     size = where(size > _ONE[form], _ONE[form], size)
-    near = size + size * polynomial(size * size, _ERF[form])
+    near = erf_near_zero(form, size)
     far = 1 - exp_of_negative(polynomial(size - 1, _LOG_ERFC[form]))
     return copy_sign(where(size < 1, near, far), x)
+
+
+def erf_near_zero(form: Format, x: Number) -> Number:
+    """erf for |x| <= 1, to the digits of a format."""
+    return x + x * polynomial(x * x, _ERF[form])

@@ -82,7 +82,7 @@ _TANH_MOST = {SINGLE: 10.0, DOUBLE: 20.0}
 @vectorizable
 def exp(x: Number) -> Number:
     """e**x."""
-    return _exp_inside(clip(x, *_EXP_RANGE[format_of(x)]))
+    return scaled_exp(clip(x, *_EXP_RANGE[format_of(x)]))
 
 
 @vectorizable
@@ -133,7 +133,15 @@ def cosh(x: Number) -> Number:
 def exp_of_negative(x: Number) -> Number:
     """exp for x <= 0, without exp's upper bound."""
     low = _EXP_RANGE[format_of(x)][0]
-    return _exp_inside(where(x < low, low, x))
+    return scaled_exp(where(x < low, low, x))
+
+
+def exp_of_sum(high: Number, low: Number) -> Number:
+    """exp(high + low), where `low` is small."""
+    form = format_of(high)
+    n, r, lost = _reduce(clip(high, *_EXP_RANGE[form]), 2 * form.bias)
+    r = r + (lost + low)
+    return _scale(1 + (r + r * r * polynomial(r, _EXP[form])), n)
 
 
 def exp2_of_sum(high: Number, low: Number) -> Number:
@@ -155,10 +163,10 @@ def clip(x: Number, low: float, high: float) -> Number:
 def _half_exp(x: Number) -> Number:
     """exp(x) / 2 for x >= 0, which overflows where sinh and cosh do."""
     high = _EXP_RANGE[format_of(x)][1]
-    return _exp_inside(where(x > high, high, x), -1)
+    return scaled_exp(where(x > high, high, x), -1)
 
 
-def _exp_inside(x: Number, offset: int = 0) -> Number:
+def scaled_exp(x: Number, offset: int = 0) -> Number:
     """exp(x) 2**offset for x that is not far beyond the range of exp."""
     form = format_of(x)
     n, r, _ = _reduce(x, 2 * form.bias + offset)

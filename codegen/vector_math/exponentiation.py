@@ -101,7 +101,7 @@ def _integer_power(x: Number, n: int) -> Number:
 def _times_log2(y: Number, size: Number) -> tuple[Number, Number]:
     """y log2(size) in two parts; where that is beyond all exponents, infinite or NaN, in one."""
     form = format_of(y)
-    first, second = _log2_in_parts(size)
+    first, second = log2_in_parts(size)
     rough = y * where(size == 0, -np.inf, where(size < np.inf, first, size))
     usual = absolute(rough) < 4.0 * form.bias
     y_first = masked(y)
@@ -110,7 +110,7 @@ def _times_log2(y: Number, size: Number) -> tuple[Number, Number]:
     return where(usual, total, rough), where(usual, low - (total - high), 0.0)
 
 
-def _log2_in_parts(x: Number) -> tuple[Number, Number]:
+def log2_in_parts(x: Number) -> tuple[Number, Number]:
     """log2 of finite x > 0: the upper half of its digits, and the rest to as many again and some more."""
     form = format_of(x)
     k, f = split(x)

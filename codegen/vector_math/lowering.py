@@ -54,6 +54,10 @@ class Format:
     def smallest_normal(self) -> float:
         return 2.0 ** (1 - self.bias)
 
+    @property
+    def smallest_subnormal(self) -> float:
+        return 2.0 ** (1 - self.bias - self.mantissa)
+
 
 SINGLE = Format(np.dtype(np.float32), np.dtype(np.int32), 23, 127)
 DOUBLE = Format(np.dtype(np.float64), np.dtype(np.int64), 52, 1023)
@@ -65,6 +69,8 @@ _LLVM_TYPES = {
     SINGLE.float_type: ir.FloatType(),
     DOUBLE.float_type: ir.DoubleType(),
 }
+
+_NUMBA_TYPES = {"bool": types.boolean, "uint8": types.uint8}
 
 
 class Value:
@@ -183,7 +189,7 @@ def vectorizable_on(kinds: str, result: str | None = None) -> Callable[..., Call
                 same = len(set(args)) == 1 and isinstance(args[0], types.Float | types.Integer)
                 if not same or isinstance(args[0], types.Literal) or np.dtype(args[0].name).kind not in kinds:
                     return None
-                return args[0] if result is None else types.boolean
+                return args[0] if result is None else _NUMBA_TYPES[result]
 
             return typed
 
@@ -197,6 +203,12 @@ def vectorizable_on(kinds: str, result: str | None = None) -> Callable[..., Call
         return function
 
     return decorate
+
+
+def in_double(body: Callable[..., Number], *args: Number) -> Number:
+    """``body(form, *args)`` computed in float64, with the digits that the format of the arguments wants."""
+    form = format_of(args[0])
+    return body(form, *args) if form is DOUBLE else to_single(body(form, *map(to_double, args)))
 
 
 def format_of(x: Number) -> Format:
@@ -261,6 +273,15 @@ def intrinsic(name: str, plain: Callable[..., Number], *args: Number) -> Number:
     signature = ir.FunctionType(typed, [typed] * len(args))
     callee = x.builder.module.declare_intrinsic(f"llvm.{name}", [typed], signature)
     return Value(x.builder, x.dtype, x.builder.call(callee, [arg.operand for arg in args]))
+
+
+def ones_in(i: Number) -> Number:
+    """The number of bits of an integer that are 1, as uint8."""
+    if not isinstance(i, Value):
+        return np.bitwise_count(i.view(np.dtype(f"uint{8 * i.dtype.itemsize}")))
+    count = intrinsic("ctpop", np.bitwise_count, i)
+    byte = np.dtype(np.uint8)
+    return Value(i.builder, byte, count.operand) if i.dtype.itemsize == 1 else _cast(count, "trunc", byte)
 
 
 def absolute(x: Number) -> Number:

@@ -17,6 +17,7 @@ from graphc.codegen.vector_math.lowering import (
     Number,
     absolute,
     bits,
+    copy_sign,
     format_of,
     from_bits,
     low_bits,
@@ -103,6 +104,15 @@ def _tan_of_single(x: Number) -> Number:
     sine, cosine = _sine(r, SINGLE), _cosine(r, SINGLE)
     even = (n & 1) == 0
     return where(even, sine, -cosine) / where(even, cosine, sine)
+
+
+def of_half_turns(r: Number) -> tuple[Number, Number]:
+    """sin(pi r) and cos(pi r) for |r| <= 1/2, in float64: exact zeros at 0 and at 1/2."""
+    size = absolute(r)
+    steep = size > 0.25
+    angle = math.pi * where(steep, 0.5 - size, size)
+    sine, cosine = _sine(angle, DOUBLE), _cosine(angle, DOUBLE)
+    return copy_sign(where(steep, cosine, sine), r), where(steep, sine, cosine)
 
 
 def _or_library(name: str, x: Number, y: Number) -> Number:

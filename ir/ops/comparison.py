@@ -53,6 +53,11 @@ right_shift = elementwise(
     note="0 (-1 below zero) where the shift is negative or at least the number of bits",
 )  # fmt: skip
 
+bitwise_count = elementwise(
+    "bitwise_count", np.bitwise_count, "bitwise_count({0})", Discrete(), accepts=INTEGER, result="uint8",
+    note="of the absolute value",
+)  # fmt: skip
+
 
 def _where_infer(condition: TensorType, yes: TensorType, no: TensorType) -> TensorType:
     same_type("where", (yes, no))

@@ -88,6 +88,10 @@ square = elementwise("square", np.square, "{0} * {0}", Partials((lambda y, x: 2 
 sqrt = elementwise(
     "sqrt", np.sqrt, "sqrt({0})", Partials((lambda y, x: 0.5 / y,)), domain=(0.1, 3.0), note="slope inf at 0"
 )
+cbrt = elementwise(
+    "cbrt", np.cbrt, "cbrt({0})", Partials((lambda y, x: 1 / (3 * square(y)),)), domain=(0.2, 3.0),
+    note="slope inf at 0",
+)  # fmt: skip
 reciprocal = elementwise(
     "reciprocal", np.reciprocal, "reciprocal({0})", Partials((lambda y, x: -square(y),)), domain=(0.3, 3.0)
 )
@@ -117,6 +121,16 @@ def _logaddexp_partial(y: Node, a: Node, b: Node) -> Node:
 logaddexp = elementwise(
     "logaddexp", np.logaddexp, "logaddexp({0}, {1})",
     Partials((_logaddexp_partial, lambda y, a, b: _logaddexp_partial(y, b, a))), note="slope 0 at (-inf, -inf)",
+)  # fmt: skip
+
+
+def _logaddexp2_partial(y: Node, a: Node, b: Node) -> Node:
+    return where(equal(y, full(-math.inf, y.type)), full(0, y.type), sigmoid(LN2 * (a - b)))
+
+
+logaddexp2 = elementwise(
+    "logaddexp2", np.logaddexp2, "logaddexp2({0}, {1})",
+    Partials((_logaddexp2_partial, lambda y, a, b: _logaddexp2_partial(y, b, a))), note="slope 0 at (-inf, -inf)",
 )  # fmt: skip
 
 
@@ -212,6 +226,10 @@ absolute = elementwise(
     "absolute", np.absolute, "abs({0})", Partials((lambda y, x: sign(x),)), accepts=NUMBER,
     numpy=("absolute", "abs", "fabs"), note="slope 0 at 0",
 )  # fmt: skip
+copysign: Op = elementwise(
+    "copysign", np.copysign, "copysign({0}, {1})",
+    Partials((lambda y, x, s: sign(x) * copysign(full(1, x.type), s), 0)), note="slope 0 where the magnitude is 0",
+)  # fmt: skip
 sign: Op = elementwise("sign", np.sign, "sign({0})", PiecewiseConstant(), accepts=NUMBER, note="0 at 0")
 
 
@@ -256,3 +274,15 @@ remainder = elementwise(
     accepts=NUMBER, numpy=("remainder", "mod"), domain=(0.3, 9.0),
     note="has the divisor's sign; an integer modulo 0 is 0",
 )  # fmt: skip
+# The rounded quotient is the truncated one, exactly; a / b itself may be rounded up to it.
+fmod = elementwise(
+    "fmod", np.fmod, "fmod({0}, {1})", Partials((1, lambda y, a, b: -rint((a - y) / b))), accepts=NUMBER,
+    domain=(0.3, 9.0), note="has the dividend's sign; an integer modulo 0 is 0",
+)  # fmt: skip
+fraction = elementwise(
+    "fraction", lambda x: np.modf(x)[0], "fraction({0})", Partials((1,)), numpy=("modf",),
+    note="what trunc leaves, with the sign of x; 0 at infinity; slope 1 everywhere",
+)  # fmt: skip
+nextafter = elementwise(
+    "nextafter", np.nextafter, "nextafter({0}, {1})", Partials((1, 0)), note="the neighbour moves with x: slope 1 in it"
+)
