@@ -17,6 +17,7 @@ from graphc.codegen.runtime import ALIGNMENT
 from graphc.ir.core import Guard
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import CompileError
+from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loops import Buffer, Call, Kernel, Program, Step
 from graphc.ir.ops.checks import show
 from graphc.ir.types import Shape
@@ -269,6 +270,10 @@ class HostText:
             yield f"    raise IndexError({_quoted(call['text'])})"
         elif call.routine == "matmul":
             yield _product(call, [self.names[operand] for operand in call.operands])
+        elif call.routine in ROUTINES:
+            names = [self.names[operand] for operand in call.operands]
+            flags = [f"{flag}=True" for flag, value in call.flags if value]
+            yield from filled(f"{call.routine}(", [*names, *flags], ")", indent=4)
         else:
             raise CompileError(f"no library routine {call.routine}")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from graphc.codegen import vector_math
+from graphc.ir.factorizations import ROUTINES
 from graphc.ir.types import DTYPES
 
 # Where generated modules import what they use from; they import nothing else.
@@ -18,6 +19,7 @@ IMPORTS: dict[str, str] = {
     **dict.fromkeys(("bool_" if name == "bool" else name for name in DTYPES), "numpy"),
     **dict.fromkeys(("inf", "nan", "uintp"), "numpy"),
     **dict.fromkeys(("dot", "gemm", "gemv"), "graphc.codegen.blas"),
+    **dict.fromkeys(ROUTINES, "graphc.codegen.lapack"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), "graphc.codegen.runtime"),
     **dict.fromkeys(("in_threads", "part_of", "piece"), "graphc.codegen.threads"),
     **dict.fromkeys(("HostCompiler", "KernelCompiler"), "graphc.codegen.compilers"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc import arithmetic, indexing, layout, pointwise, products, reductions
+from graphc import arithmetic, indexing, layout, linear_algebra, pointwise, products, reductions
 from graphc.operands import as_node
 
 # The calls that go through `__array_ufunc__`.
@@ -49,6 +49,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.tensordot: products.tensordot,
     np.einsum: products.einsum,
     np.linalg.matmul: products.matmul,
+    **linear_algebra.FUNCTIONS,
     np.reshape: layout.reshape,
     np.ravel: layout.ravel,
     np.transpose: layout.transpose,

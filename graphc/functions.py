@@ -6,7 +6,7 @@ import math
 import operator
 from typing import Any
 
-from graphc import indexing, layout, reductions
+from graphc import indexing, layout, linear_algebra, reductions
 from graphc.arithmetic import add, multiply, where
 from graphc.ir import ops
 from graphc.ir.core import Node
@@ -255,6 +255,26 @@ def one_hot(k: Operand, depth: Extent, dtype: Any = "float64") -> Node:
 def stop_gradient(x: Operand) -> Node:
     """x itself, which derivatives take for a constant."""
     return ops.stop_gradient(as_node(x))
+
+
+# matrices -------------------------------------------------------------------------------------------------------------
+
+
+@public
+def solve_triangular(
+    a: Operand, b: Operand, trans: Any = 0, lower: bool = False, unit_diagonal: bool = False
+) -> Node:
+    """The solution of ``a @ x = b`` (``a.T @ x = b`` for trans=1), of which only a triangle of `a` is read.
+
+    As `scipy.linalg.solve_triangular`, over stacks; nan where the diagonal has a zero. A `b` of one axis is a vector.
+    """
+    return linear_algebra.solve_triangular(a, b, trans, lower, unit_diagonal)
+
+
+@public
+def cho_solve(c_and_lower: tuple[Operand, bool], b: Operand) -> Node:
+    """The solution of ``a @ x = b`` by a Cholesky factor of a: ``cho_solve((np.linalg.cholesky(a), True), b)``."""
+    return linear_algebra.cho_solve(c_and_lower, b)
 
 
 # new arrays -----------------------------------------------------------------------------------------------------------

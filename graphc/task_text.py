@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from graphc.ir.dims import Extent, extent_names
+from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loop_text import call_text, print_kernel
 from graphc.ir.loops import Arena, Buffer, Call, Kernel, Program
 from graphc.passes.memory import NOMINAL, nominal
@@ -56,6 +57,13 @@ def _call(call: Call) -> Iterator[str]:
         yield f"{result.name}: a library product {verb} {' @ '.join(factors)}"
         yield f"   reads {_types(operands)}"
         yield f"   writes {_types([result])}"
+    elif call.routine in ROUTINES:
+        *work, result = call.writes
+        yield f"{result.name}: {call.routine} of {' and '.join(buffer.name for buffer in call.reads)}, by the library"
+        yield f"   reads {_types(call.reads)}"
+        yield f"   writes {_types([result])}"
+        if work:
+            yield f"   works in {_types(work)}"
     else:
         yield f"{call.routine}: a library call"
     yield f"   {call_text(call).strip()}"

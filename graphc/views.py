@@ -479,10 +479,12 @@ def apply(
         # x.astype(x.dtype) is x: one view, which keeps its name.
         same = [operand for operand in operands if operand.node is result]
         return same[0] if same else View(result, operands, call, place)
-    return tuple(
+    parts = (
         View(one, operands, call._replace(part=part), place) if isinstance(one, Node) else one
         for part, one in enumerate(result)
     )
+    make = getattr(type(result), "_make", tuple)  # what NumPy names the parts of stays named
+    return make(parts)
 
 
 def public(function: Callable[P, Node]) -> Callable[P, View]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.ir.dims import Dim, Extent, bind
 from graphc.ir.errors import CompileValueError, FeedIndexError, FeedTypeError
+from graphc.ir.factorizations import ROUTINES
 from graphc.ir.interpret import bind_dims
 from graphc.ir.loop_verify import scalar_form
 from graphc.ir.loops import (
@@ -199,6 +200,12 @@ class _Machine:
         b = b.swapaxes(-1, -2) if call["transpose_b"] and b.ndim > 1 else b
         out[...] = out + np.matmul(a, b) if call["accumulate"] else np.matmul(a, b)
 
+    def factorization(self, call: Call) -> None:
+        """``out = routine(a, b)``; what memory it works in is not seen."""
+        operands = (self.memory[buffer] for buffer in call.reads)
+        with np.errstate(all="ignore"):
+            self.memory[call.operands[-1]][...] = ROUTINES[call.routine].reference(*operands, **dict(call.flags))
+
     def check_index(self, call: Call) -> None:
         """Raise where an index is out of range, counted from either end."""
         index = self.memory[call.operands[0]]
@@ -208,7 +215,9 @@ class _Machine:
             raise FeedIndexError(call["text"])
 
 
-CALLS = {"matmul": _Machine.matmul, "check_index": _Machine.check_index}
+CALLS = {
+    "matmul": _Machine.matmul, "check_index": _Machine.check_index, **dict.fromkeys(ROUTINES, _Machine.factorization)
+}  # fmt: skip
 
 
 def _evaluate(op: str, args: tuple[Any, ...], **attrs: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from graphc.ir.dims import Dim, Extent, extent_names, product
+from graphc.ir.factorizations import ROUTINES
 from graphc.ir.types import Shape, TensorType
 
 # Where a buffer lives. input, param: the caller's, read-only but for updates; output: fresh, returned; arena: lives for
@@ -271,6 +272,8 @@ class Call:
     ``matmul``: (a, b, out), flags transpose_a, transpose_b, accumulate, where it runs on threads parts, their number;
     operands of one or two dims, or of more with equal leading (batch) dims, which a matrix need not have.
     ``check_index``: (index,), flags extent and text: raises where an index is out of range.
+    The others factorise matrices, or use factors (`ROUTINES`): what they read, memory to work in where they need it,
+    and the result.
     """
 
     routine: str
@@ -293,11 +296,15 @@ class Call:
     @property
     def writes(self) -> tuple[Buffer, ...]:
         """The buffers stored to."""
+        if self.routine in ROUTINES:
+            return self.operands[ROUTINES[self.routine].operands :]
         return () if self.routine == "check_index" else self.operands[-1:]
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
         """The buffers loaded from."""
+        if self.routine in ROUTINES:
+            return self.operands[: ROUTINES[self.routine].operands]
         return self.operands if self.routine == "check_index" or self["accumulate"] else self.operands[:-1]
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from graphc.ir.dims import Extent, bind, extent_names, is_exact
+from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loops import SPACES, Buffer, Call, Program
 
 # Sizes of the dims at which symbolic plans are checked.
@@ -102,6 +103,8 @@ def _call(call: Call, program: Program) -> Iterator[str]:
     elif call.routine == "check_index":
         if len(call.operands) != 1 or call.operands[0].dtype.kind not in "iu":
             yield "check_index wants one integer buffer"
+    elif call.routine in ROUTINES:
+        yield from _factorization(call)
     elif len(call.operands) != 3 or len({buffer.dtype for buffer in call.operands}) != 1:
         yield "matmul wants three buffers of one dtype"
     elif (shape := _product_shape(call)) != call.operands[2].shape:
@@ -110,7 +113,7 @@ def _call(call: Call, program: Program) -> Iterator[str]:
     for buffer in call.writes if wanted else ():
         if buffer.root.space in ("input", "constant"):
             yield f"{call.routine} stores to the {buffer.root.space} {buffer.root.name}"
-        if any(overlap(buffer, other, program) for other in call.operands[:-1]):
+        if any(overlap(buffer, other, program) for other in call.operands if other != buffer):
             yield f"{call.routine} stores to {buffer.name} while it reads it"
 
 
@@ -126,7 +129,27 @@ def overlap(buffer: Buffer, other: Buffer, program: Program) -> bool:
     return False
 
 
-_FLAGS = {"matmul": ("transpose_a", "transpose_b", "accumulate"), "check_index": ("extent", "text")}
+_FLAGS = {
+    "matmul": ("transpose_a", "transpose_b", "accumulate"),
+    "check_index": ("extent", "text"),
+    **{name: routine.flags for name, routine in ROUTINES.items()},
+}
+
+
+def _factorization(call: Call) -> Iterator[str]:
+    """Operands of one float dtype, that fit each other, the memory to work in, and the result."""
+    routine = ROUTINES[call.routine]
+    count = routine.operands + 1 + (routine.work is not None)
+    if len(call.operands) != count or len({buffer.dtype for buffer in call.operands}) != 1:
+        yield f"{call.routine} wants {count} buffers of one dtype"
+        return
+    operands = [buffer.shape for buffer in call.reads]
+    wanted = [routine.result(*operands)]
+    if wanted[0] is not None and routine.work is not None:
+        wanted = [routine.work(operands[0]), *wanted]
+    if call.operands[-1].dtype.kind != "f" or [buffer.shape for buffer in call.writes] != wanted:
+        *given, out = (f"{buffer.name}: {buffer.type}" for buffer in call.operands)
+        yield f"{call.routine} does not make {out} of {' and '.join(given)}"
 
 
 def _product_shape(call: Call) -> tuple[Extent, ...] | None:

@@ -27,6 +27,7 @@ from graphc.ir.loops import (
     Value,
     axis,
 )
+from graphc.passes.factorizations import FACTORIZATIONS
 from graphc.passes.products import add_library_product, lower_matmul
 from graphc.passes.stages import Axes, identity
 
@@ -412,4 +413,5 @@ LOOP_FORMS: dict[str, LoopForm] = {
     "all": reduction("logical_and", lambda dtype: True),
     "matmul": lower_matmul,
     "add": lower_add,
+    **FACTORIZATIONS,
 }

@@ -61,6 +61,7 @@ class Lowering:
     homes: dict[Node, Buffer] = field(default_factory=dict)
     constants: list[tuple[Buffer, np.ndarray]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    factors: dict[Node, Buffer] = field(default_factory=dict)  # LU of matrices that several nodes solve with
     called: set[Buffer] = field(default_factory=set)  # what library calls store to
     addends: dict[Node, Node] = field(default_factory=dict)  # of a sum of products, the one that is added to the other
 

@@ -18,16 +18,26 @@ from graphc.ir.ops import (
     any_,
     argmax,
     argmin,
+    cholesky,
+    det_sign,
+    eigh,
+    eigvalsh,
+    log_abs_det,
     log_softmax,
     logsumexp,
     matmul,
     max_,
     min_,
     norm,
+    qr,
     scatter_add,
     scatter_set,
     softmax,
+    solve,
     sum_,
+    svd,
+    svdvals,
+    triangular_solve,
 )
 from graphc.passes.memory import nominal
 from graphc.passes.pack import Block, pack
@@ -36,6 +46,7 @@ from graphc.passes.pack import Block, pack
 EXPENSIVE = frozenset({
     matmul, sum_, max_, min_, any_, all_, argmax, argmin, softmax, log_softmax, logsumexp, norm,
     scatter_add, scatter_set,
+    cholesky, triangular_solve, solve, log_abs_det, det_sign, eigh, eigvalsh, svd, svdvals, qr,
 })  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -279,6 +280,38 @@ MATMUL = (
     (((2, N), (N, 2)), {}),
 )
 
+SQUARES = (((3, 3),), ((1, 1),), ((0, 0),), ((2, 4, 4),), ((N, 2, 2),), ((N, N),))
+SYSTEMS = tuple(((*batch, n, n), (*batch, n, columns)) for (n, *batch), (columns,) in zip(
+    ((3,), (1,), (0,), (3,), (4, 2), (2, N), (N,)), ((2,), (1,), (2,), (0,), (3,), (1,), (2,)), strict=True
+))  # fmt: skip
+TALL = (((3, 3),), ((5, 2),), ((1, 1),), ((3, 0),), ((2, 4, 3),), ((N, 3, 2),), ((N, N),), ((N + 2, N),))
+WIDE = (((2, 4),), ((0, 3),), ((2, 3, 4),), ((N, N + 1),))
+
+
+def matrices(shapes: Sequence[Any], op: Any, rng: np.random.Generator, **attrs: Any) -> Iterator[Sample]:
+    """Stacks of matrices with eigenvalues that lie apart: what ops factorise comes first."""
+    for dtype in FLOATS:
+        for (first, *others) in shapes:
+            arrays = [rng.normal(size=sizes(shape)).astype(dtype) for shape in (first, *others)]
+            if first[-1] == first[-2]:
+                steep = np.diag(np.arange(1.0, 1 + arrays[0].shape[-1])).astype(dtype)
+                arrays[0] = arrays[0] @ arrays[0].swapaxes(-1, -2) / 4 + steep
+                arrays[0] += rng.normal(size=arrays[0].shape).astype(dtype) / 16  # what is read is one triangle
+            types = [tensor(shape, dtype) for shape in (first, *others)]
+            yield Sample(op(*(leaf(INPUT, type) for type in types), **attrs), tuple(arrays))
+
+
+def triangular_systems(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for lower, transpose, unit_diagonal in itertools.product((False, True), repeat=3):
+        flags = {"lower": lower, "transpose": transpose, "unit_diagonal": unit_diagonal}
+        yield from matrices(SYSTEMS if lower == transpose == unit_diagonal else SYSTEMS[:1], op, rng, **flags)
+
+
+def general_systems(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for transpose in (False, True):
+        yield from matrices(SYSTEMS, op, rng, transpose=transpose)
+
+
 UNARY = [
     "negative", "isnan", "isinf", "isfinite", "logical_not", "invert", "anchor", "stop_gradient", "square", "sqrt",
     "reciprocal", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "arcsin", "arccos",
@@ -317,4 +350,9 @@ SAMPLES: dict[str, Callable[[Any, np.random.Generator], Iterator[Sample]]] = {
     "pad": partial(each, PAD),
     "concatenate": partial(each, CONCATENATE),
     "matmul": partial(each, MATMUL),
+    **dict.fromkeys(("cholesky", "log_abs_det", "det_sign", "eigh", "eigvalsh"), partial(matrices, SQUARES)),
+    **dict.fromkeys(("svd", "svdvals"), partial(matrices, (*TALL, *WIDE))),
+    "qr": partial(matrices, TALL),
+    "solve": general_systems,
+    "triangular_solve": triangular_systems,
 }

@@ -167,6 +167,7 @@ def test_piecewise_constant_ops_say_so():
     assert flat == {
         "floor", "ceil", "rint", "trunc", "sign", "step", "floor_divide", "stop_gradient", "constant", "extent", "iota",
         "cotangent",
+        "det_sign",
     }  # fmt: skip
 
 

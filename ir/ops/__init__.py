@@ -122,6 +122,13 @@ from graphc.ir.ops.layout import (
     sum_,
     transpose,
 )
+from graphc.ir.ops.linalg import (
+    cholesky,
+    det_sign,
+    log_abs_det,
+    solve,
+    triangular_solve,
+)
 from graphc.ir.ops.products import matmul
 from graphc.ir.ops.reductions import (
     argmax,
@@ -147,6 +154,13 @@ from graphc.ir.ops.special import (
     xlog1py,
     xlogy,
 )
+from graphc.ir.ops.spectra import (
+    eigh,
+    eigvalsh,
+    qr,
+    svd,
+    svdvals,
+)
 
 # Leaves are not in it: they are fed, not computed.
 OPS: dict[str, Op] = {
@@ -168,21 +182,23 @@ OPS: dict[str, Op] = {
         matmul,
         softmax, log_softmax, logsumexp, norm,
         custom_vjp, cotangent,
+        cholesky, triangular_solve, solve, log_abs_det, det_sign, eigh, eigvalsh, svd, svdvals, qr,
     )
 }  # fmt: skip
 
 __all__ = [
     "OPS", "absolute", "accumulate", "add", "all_", "anchor", "any_", "arccos", "arccosh", "arcsin", "arcsinh",
     "arctan", "arctan2", "arctanh", "argmax", "argmin", "bitwise_and", "bitwise_count", "bitwise_or", "bitwise_xor",
-    "broadcast_to", "cast", "cbrt", "ceil", "concatenate", "constant", "copysign", "cos", "cosh", "cotangent",
-    "custom_vjp", "derivative_of", "digamma", "divide", "entr", "equal", "erf", "erfc", "erfcx", "erfinv", "exp",
-    "exp2", "expm1", "extent", "floor", "floor_divide", "fmod", "fraction", "gammaln", "gather", "greater",
-    "greater_equal", "hypot", "i0", "i1", "integer_power", "invert", "iota", "isfinite", "isinf", "isnan",
-    "left_shift", "less", "less_equal", "log", "log1p", "log2", "log10", "log_ndtr", "log_sigmoid", "log_softmax",
-    "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "logsumexp",
-    "matmul", "max_", "maximum", "min_", "minimum", "multiply", "ndtr", "ndtri", "negative", "nextafter", "norm",
-    "not_equal", "pad", "polygamma", "power", "reciprocal", "rel_entr", "relu", "remainder", "reshape", "restore",
-    "right_shift", "rint", "scatter_add", "scatter_set", "sigmoid", "sign", "sin", "sinh", "slice_", "softmax",
-    "softplus", "sqrt", "square", "step", "stop_gradient", "subtract", "sum_", "tan", "tanh", "transpose", "trunc",
-    "where", "wrap_index", "xlog1py", "xlogy",
+    "broadcast_to", "cast", "cbrt", "ceil", "cholesky", "concatenate", "constant", "copysign", "cos", "cosh",
+    "cotangent", "custom_vjp", "derivative_of", "det_sign", "digamma", "divide", "eigh", "eigvalsh", "entr",
+    "equal", "erf", "erfc", "erfcx", "erfinv", "exp", "exp2", "expm1", "extent", "floor", "floor_divide", "fmod",
+    "fraction", "gammaln", "gather", "greater", "greater_equal", "hypot", "i0", "i1", "integer_power", "invert",
+    "iota", "isfinite", "isinf", "isnan", "left_shift", "less", "less_equal", "log", "log1p", "log2", "log10",
+    "log_abs_det", "log_ndtr", "log_sigmoid", "log_softmax", "logaddexp", "logaddexp2", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logit", "logsumexp", "matmul", "max_", "maximum", "min_",
+    "minimum", "multiply", "ndtr", "ndtri", "negative", "nextafter", "norm", "not_equal", "pad", "polygamma",
+    "power", "qr", "reciprocal", "rel_entr", "relu", "remainder", "reshape", "restore", "right_shift", "rint",
+    "scatter_add", "scatter_set", "sigmoid", "sign", "sin", "sinh", "slice_", "softmax", "softplus", "solve",
+    "sqrt", "square", "step", "stop_gradient", "subtract", "sum_", "svd", "svdvals", "tan", "tanh", "transpose",
+    "triangular_solve", "trunc", "where", "wrap_index", "xlog1py", "xlogy",
 ]  # fmt: skip
