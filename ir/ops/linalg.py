@@ -161,6 +161,7 @@ def _triangular_vjp(node: Node, ct: Node) -> tuple[Node, Node]:
 
 triangular_solve: Op = Op(
     name="triangular_solve",
+    accepts=FLOAT,
     infer=_system_infer("triangular_solve"),
     evaluate=_triangular_evaluate,
     derivative=Custom(_triangular_jvp, _triangular_vjp),
@@ -196,6 +197,7 @@ def _cholesky_vjp(node: Node, ct: Node) -> tuple[Node]:
 
 cholesky: Op = Op(
     name="cholesky",
+    accepts=FLOAT,
     infer=_cholesky_infer,
     evaluate=lambda a: factorizations.cholesky(wide(a)).astype(a.dtype),
     derivative=Custom(_cholesky_jvp, _cholesky_vjp),
@@ -229,6 +231,7 @@ def _solve_vjp(node: Node, ct: Node) -> tuple[Node, Node]:
 
 solve: Op = Op(
     name="solve",
+    accepts=FLOAT,
     infer=_system_infer("solve"),
     evaluate=_solve_evaluate,
     derivative=Custom(_solve_jvp, _solve_vjp),
@@ -262,6 +265,7 @@ def _log_abs_det_vjp(node: Node, ct: Node) -> tuple[Node]:
 
 log_abs_det = Op(
     name="log_abs_det",
+    accepts=FLOAT,
     infer=_determinant_infer("log_abs_det"),
     evaluate=lambda a: factorizations.log_abs_det(factorizations.lu(wide(a))).astype(a.dtype),
     derivative=Custom(_log_abs_det_jvp, _log_abs_det_vjp),
@@ -270,6 +274,7 @@ log_abs_det = Op(
 )
 det_sign = Op(
     name="det_sign",
+    accepts=FLOAT,
     infer=_determinant_infer("det_sign"),
     evaluate=lambda a: factorizations.det_sign(factorizations.lu(wide(a))).astype(a.dtype),
     derivative=PiecewiseConstant(),

@@ -125,7 +125,7 @@ def _cotangent_slope(x: np.ndarray, n: int) -> Any:
 
 
 polygamma: Op = Op(
-    name="polygamma", infer=_polygamma_infer, evaluate=_polygamma_evaluate, scalar="polygamma({0}, {1})",
+    name="polygamma", accepts=FLOAT, infer=_polygamma_infer, evaluate=_polygamma_evaluate, scalar="polygamma({0}, {1})",
     derivative=Partials((lambda y, x: polygamma(x, n=y["n"] + 1),)), numpy=("polygamma",), domain=(0.4, 4.0),
     note="infinite at the poles; 0 where x**(n + 1) overflows",
 )  # fmt: skip

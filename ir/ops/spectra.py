@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphc.ir import factorizations
-from graphc.ir.core import Custom, Node, Op, full
+from graphc.ir.core import FLOAT, Custom, Node, Op, full
 from graphc.ir.dims import Dim, Extent, product
 from graphc.ir.errors import DeclarationValueError
 from graphc.ir.ops.checks import at_least_zero
@@ -100,6 +100,7 @@ def _eigh_vjp(node: Node, ct: Node) -> tuple[Node]:
 
 eigh: Op = Op(
     name="eigh",
+    accepts=FLOAT,
     infer=_eigh_infer,
     evaluate=factorizations.eigh,  # in its own precision: the signs of vectors are the library's
     derivative=Custom(_eigh_jvp, _eigh_vjp),
@@ -129,6 +130,7 @@ def _eigvalsh_vjp(node: Node, ct: Node) -> tuple[Node]:
 
 eigvalsh: Op = Op(
     name="eigvalsh",
+    accepts=FLOAT,
     infer=_eigvalsh_infer,
     evaluate=factorizations.eigvalsh,
     derivative=Custom(_eigvalsh_jvp, _eigvalsh_vjp),
@@ -206,6 +208,7 @@ def _svd_vjp(node: Node, ct: Node) -> tuple[Node]:
 
 svd: Op = Op(
     name="svd",
+    accepts=FLOAT,
     infer=_svd_infer,
     evaluate=factorizations.svd,
     derivative=Custom(_svd_jvp, _svd_vjp),
@@ -234,6 +237,7 @@ def _svdvals_vjp(node: Node, ct: Node) -> tuple[Node]:
 
 svdvals: Op = Op(
     name="svdvals",
+    accepts=FLOAT,
     infer=_svdvals_infer,
     evaluate=factorizations.svdvals,
     derivative=Custom(_svdvals_jvp, _svdvals_vjp),
@@ -294,6 +298,7 @@ def _qr_vjp(node: Node, ct: Node) -> tuple[Node]:
 
 qr: Op = Op(
     name="qr",
+    accepts=FLOAT,
     infer=_qr_infer,
     evaluate=factorizations.qr,
     derivative=Custom(_qr_jvp, _qr_vjp),
