@@ -16,14 +16,18 @@ import numpy as np
 
 from graphc.codegen import vector_math
 from graphc.ir.dims import Dim, Extent, Opaque
+from graphc.ir.half import DOUBLE, SINGLE
 from graphc.ir.loops import Affine, Const
 from graphc.ir.ops import OPS
+from graphc.ir.types import is_half
 
 # What integers and booleans do otherwise than the ops' templates, which are floats'.
 _INTEGER_TEMPLATES: dict[str, str] = dict.fromkeys(("floor", "ceil", "rint", "trunc"), "{0}")
 _BOOL_TEMPLATES: dict[str, str] = {"maximum": "{0} | {1}", "minimum": "{0} & {1}"}
 _WRAP = {"int64": "{0} + {1} if {0} < 0 else {0}", "int": "int64({0}) + {1} if {0} < 0 else {0}", "uint": "{0}"}
 _KEEPS_DTYPE = frozenset(("where", "anchor", "stop_gradient", "cast"))
+TO_FLOAT = {"float16": "half_to_float", "bfloat16": "bfloat_to_float"}
+FROM_FLOAT = {"float16": "float_to_half", "bfloat16": "float_to_bfloat"}
 _NATURAL = frozenset(("int64", "float64", "bool"))  # the dtypes of Python's own numbers, in Numba and NumPy alike
 
 
@@ -45,7 +49,7 @@ def template(op: str, dtype: np.dtype, operand: np.dtype) -> Template:
     if op == "wrap":
         return _parse(_WRAP.get(operand.name) or _WRAP["uint" if operand.kind == "u" else "int"])
     if op == "cast":
-        return _parse("{0} != 0" if dtype.kind == "b" else f"{dtype.name}({{0}})")
+        return _parse(_cast_text(dtype, operand))
     text = OPS[op].scalar
     assert text is not None, f"{op} is no scalar operation"
     if operand.kind in "iu":
@@ -68,7 +72,12 @@ def fill(template: Template, args: Sequence[ast.expr]) -> ast.expr:
 def number(value: Any, dtype: np.dtype, dims: Mapping[str, str]) -> ast.expr:
     """A typed number: ``0.5``, ``float32(0.5)``, ``uint8(3)``, ``float32(N)``."""
     if isinstance(value, Dim):
-        return extent(value, dims) if dtype.name == "int64" else call(dtype.name, extent(value, dims))
+        size = extent(value, dims)
+        if is_half(dtype):
+            return call(FROM_FLOAT[dtype.name], call("float64", size))
+        return size if dtype.name == "int64" else call(dtype.name, size)
+    if is_half(dtype):
+        return call("uint16", integer(int(np.asarray(value).view(np.uint16))))
     plain = _literal(value, dtype)
     return plain if dtype.name in _NATURAL else call(dtype.name, plain)
 
@@ -130,6 +139,19 @@ def is_atom(tree: ast.expr) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+
+
+def _cast_text(dtype: np.dtype, operand: np.dtype) -> str:
+    """The expression of a conversion; of and to halves, whose bits scalars hold, by way of float32 or float64."""
+    value = "{0}"
+    if is_half(operand):
+        value, operand = f"{TO_FLOAT[operand.name]}({value})", SINGLE
+    if is_half(dtype):
+        wide = operand if operand.kind == "f" else SINGLE if operand.itemsize <= 2 else DOUBLE
+        return f"{FROM_FLOAT[dtype.name]}({value if operand == wide else f'{wide.name}({value})'})"
+    if dtype.kind == "b":
+        return f"{value} != 0"
+    return value if dtype == operand and value != "{0}" else f"{dtype.name}({value})"
 
 
 class _Fill(ast.NodeTransformer):

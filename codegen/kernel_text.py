@@ -26,7 +26,7 @@ from graphc.codegen.expressions import (
     subscript,
     template,
 )
-from graphc.codegen.names import TYPE_ALIASES, Namespace, Numbered
+from graphc.codegen.names import TYPE_ALIASES, Namespace, Numbered, stored
 from graphc.ir.loops import (
     Accumulate,
     Accumulator,
@@ -96,7 +96,7 @@ def argument_types(text: KernelText, scalars: Collection[Buffer], writes: Collec
 
 def type_alias(buffer: Buffer, written: bool, scalar: bool) -> str:
     """How a generated module names the Numba type of a buffer: ``const_f32_2d``, ``f32_1d``, ``f32``."""
-    short = TYPE_ALIASES[buffer.dtype.name]
+    short = TYPE_ALIASES[stored(buffer.dtype).name]
     return short if scalar else f"{'' if written else 'const_'}{short}_{len(buffer.shape)}d"
 
 

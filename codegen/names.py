@@ -9,34 +9,45 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from graphc.codegen import vector_math
+from graphc.codegen import half, vector_math
 from graphc.ir.factorizations import ROUTINES
-from graphc.ir.types import DTYPES
+from graphc.ir.types import DTYPES, HALVES, is_half
+
+UINT16 = np.dtype("uint16")
 
 # Where generated modules import what they use from; they import nothing else.
 IMPORTS: dict[str, str] = {
     **dict.fromkeys(("njit", "types"), "numba"),
-    **dict.fromkeys(("bool_" if name == "bool" else name for name in DTYPES), "numpy"),
+    **dict.fromkeys(("bool_" if name == "bool" else name for name in DTYPES if name not in HALVES), "numpy"),
     **dict.fromkeys(("inf", "nan", "uintp"), "numpy"),
     **dict.fromkeys(("dot", "gemm", "gemv"), "graphc.codegen.blas"),
     **dict.fromkeys(ROUTINES, "graphc.codegen.lapack"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), "graphc.codegen.runtime"),
     **dict.fromkeys(("in_threads", "part_of", "piece"), "graphc.codegen.threads"),
     **dict.fromkeys(("HostCompiler", "KernelCompiler"), "graphc.codegen.compilers"),
+    **dict.fromkeys(half.__all__, "graphc.codegen.half"),
     **dict.fromkeys(vector_math.__all__, "graphc.codegen.vector_math"),
 }
 
 # The names that generated modules give to Numba types: ``f32``, ``f32_2d``, ``const_f32_2d``.
-TYPE_ALIASES: dict[str, str] = {**DTYPES, "bool": "boolean"}
+TYPE_ALIASES: dict[str, str] = {
+    **{name: short for name, short in DTYPES.items() if name not in HALVES},
+    "bool": "boolean",
+}
 TYPE_ALIAS = re.compile(rf"(?P<const>const_)?(?P<dtype>{'|'.join(TYPE_ALIASES.values())})(_(?P<rank>\d)d)?")
 
 _OPTIONS = ("OPTIONS", "BORROWING", "KERNEL", "INLINED")  # see `module_text`
 _RESERVED = frozenset((*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTS, *_OPTIONS))
 
 
+def stored(dtype: np.dtype) -> np.dtype:
+    """The dtype of an array in generated code: halves are uint16 there, their bits."""
+    return UINT16 if is_half(dtype) else dtype
+
+
 def dtype_name(dtype: np.dtype) -> str:
     """How generated code names a dtype (Python's own ``bool`` is none to Numba)."""
-    return "bool_" if dtype.kind == "b" else dtype.name
+    return "bool_" if dtype.kind == "b" else stored(dtype).name
 
 
 def identifier(name: str) -> str:

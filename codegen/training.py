@@ -16,7 +16,7 @@ from typing import Any
 
 from numba.core import config
 
-from graphc.codegen.expressions import affine
+from graphc.codegen.expressions import TO_FLOAT, affine
 from graphc.codegen.host_text import bind_dims, extent_text, host_name, leaf_types, leaves, shape_text
 from graphc.codegen.kernel_text import type_alias
 from graphc.codegen.module_text import filled, function_text
@@ -24,6 +24,7 @@ from graphc.codegen.names import Namespace, dtype_name
 from graphc.ir.dims import Extent, dim, product
 from graphc.ir.errors import CompileError
 from graphc.ir.loops import Affine, Buffer, Program, axis
+from graphc.ir.types import is_half
 
 _COMPILING = threading.Lock()
 
@@ -179,8 +180,9 @@ class _Printer:
         )
         assigned = f"{', '.join(self.results)} = " if self.results else ""
         yield from filled(f"{assigned}{host_name(self.program)}(", [*given, words.memory], ")", indent=12)
-        for position, result in enumerate(self.results):
-            yield f"{words.totals}[{words.epoch}, {position}] += {size} * {result}"
+        for position, (output, result) in enumerate(zip(self.program.outputs, self.results, strict=True)):
+            value = f"{TO_FLOAT[output.dtype.name]}({result})" if is_half(output.dtype) else result
+            yield f"{words.totals}[{words.epoch}, {position}] += {size} * {value}"
 
 
 def _indented(depth: int, lines: Iterable[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from graphc.operands import (
     broadcast,
     broadcast_shapes,
     cast,
+    common_dtype,
     dtype_of,
     is_integer,
     is_weak,
@@ -47,15 +48,29 @@ def loop_dtype(ufunc: np.ufunc, lifted: list[Any]) -> np.dtype[Any]:
     alone = all(is_weak(value) for value in lifted)
     # A Python bool is no weaker than NumPy's, and numbers among themselves are NumPy's defaults.
     given: tuple[Any, ...] = tuple(np.dtype(kind) if alone or kind is bool else kind for kind in kinds)
+    if any(isinstance(kind, np.dtype) and kind.kind == "V" for kind in given):
+        return _loop_dtype_of_bfloat(ufunc, given)
     try:
         dtypes = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout))[: ufunc.nin]
     except TypeError:
-        names = " and ".join(getattr(dtype, "name", None) or dtype.__name__ for dtype in given)
-        raise DeclarationTypeError(
-            f"np.{ufunc.__name__} is not defined for {names}", hint="cast it: x.astype('float64')"
-        ) from None
-    # NumPy's loops for float16, and for comparisons of mixed integers, are not there in graphs.
-    return dtype_of(np.result_type(*(np.dtype("float32") if dtype == np.float16 else dtype for dtype in dtypes)))
+        raise _undefined(ufunc, given) from None
+    return common_dtype(dtypes)  # (NumPy has loops for comparisons of mixed integers)
+
+
+def _loop_dtype_of_bfloat(ufunc: np.ufunc, given: Sequence[Any]) -> np.dtype[Any]:
+    """The loop's dtype where an operand is bfloat16, for which NumPy has no weak numbers: that of float16."""
+    dtype = common_dtype([kind if isinstance(kind, np.dtype) else kind(0) for kind in given])
+    stand_in = np.dtype("float16") if dtype.kind == "V" else dtype
+    try:
+        loop = ufunc.resolve_dtypes((*[stand_in] * ufunc.nin, *[None] * ufunc.nout))[0]
+    except TypeError:
+        raise _undefined(ufunc, given) from None
+    return dtype if loop == stand_in else dtype_of(loop)
+
+
+def _undefined(ufunc: np.ufunc, given: Sequence[Any]) -> DeclarationTypeError:
+    names = " and ".join(getattr(dtype, "name", None) or dtype.__name__ for dtype in given)
+    return DeclarationTypeError(f"np.{ufunc.__name__} is not defined for {names}", hint="cast it: x.astype('float64')")
 
 
 def identity(x: Operand) -> Node:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.errors import FeedTypeError, GraphcError
+from graphc.ir.types import DTYPES, named_dtype
 
 
 class FileError(GraphcError, OSError):
@@ -43,22 +44,32 @@ class Archive(Mapping[str, np.ndarray]):
         return len(self._arrays.files)
 
 
+# What a .safetensors file calls the dtypes of graphs: F32, BF16, BOOL.
+_SAFETENSORS = {short.upper(): name for name, short in DTYPES.items()}
+
+
 def read_parameters(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays of a .safetensors file by name.
 
     Raises
     ------
     FileError
-        (OSError) where there is no such file.
+        (OSError) where there is no such file, or it holds numbers that graphs have no dtype for.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, deserialize  # whose `load` knows no bfloat16
 
     with _opened(path, lambda: open(path, "rb"), ".safetensors") as file:
         try:
-            return dict(load(file.read()))
+            arrays = deserialize(file.read())
         except SafetensorError as error:
             raise FileError(f"cannot read {os.fspath(path)} as .safetensors: {error}") from None
+    for name, part in arrays:
+        if part["dtype"] not in _SAFETENSORS:
+            raise FileError(f"cannot read {os.fspath(path)}: {name} is {part['dtype']}, which is no dtype of graphs")
+    return {
+        name: np.frombuffer(part["data"], named_dtype(_SAFETENSORS[part["dtype"]])).reshape(part["shape"])
+        for name, part in arrays
+    }
 
 
 def _opened(path: str | os.PathLike[str], open_it: Callable[[], Any], kind: str) -> Any:

@@ -8,16 +8,25 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from graphc.codegen.cache import load
 from graphc.codegen.host_text import host_name
 from graphc.codegen.threads import launch
 from graphc.ir.costs import REGION
 from graphc.ir.dims import Extent, bind
 from graphc.ir.loops import Program
+from graphc.ir.types import is_half
 from graphc.passes.threads import work
 
 # How long a program must take by one thread, in picoseconds, before it is compiled for several.
 WORTH = 4 * REGION
+
+
+def bits_of(value: Any) -> Any:
+    """An argument as compiled code takes it: an array or NumPy scalar of halves as its bits, others as they are."""
+    dtype = getattr(value, "dtype", None)
+    return value.view(np.uint16) if dtype is not None and is_half(dtype) else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +54,11 @@ class Emitted:
         if self.threads > 1:
             launch()
         return load(host_name(self.program), self.source)
+
+    @property
+    def constants(self) -> tuple[np.ndarray, ...]:
+        """The arrays that the function takes behind inputs and parameters."""
+        return tuple(bits_of(array) for _, array in self.program.constants)
 
     @property
     def function(self) -> Callable[..., Any]:

@@ -8,11 +8,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphc.emitted import BySize, Emitted
+from graphc.emitted import BySize, Emitted, bits_of
 from graphc.ir.errors import FeedIndexError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import bind_dims, interpret
 from graphc.ir.ops import wrap_index
+from graphc.ir.types import is_half
 from graphc.lending import Lender
 from graphc.quick_call import quick_text
 
@@ -160,13 +161,31 @@ def compiled(
     names = naming(graph)
     leaves = {names[node]: node for node in graph.inputs}
     lender = Lender()
+    halves = any(is_half(node.dtype) for node in (*graph.leaves, *graph.outputs))
 
     def choose(arguments: Sequence[Any]) -> Chosen:
+        function, extra = chosen_function(arguments)
+        return (partial(_through_bits, graph, function) if halves else function), extra
+
+    def chosen_function(arguments: Sequence[Any]) -> Chosen:
         sizes = bind_dims(leaves, {name: np.shape(array) for name, array in zip(leaves, arguments, strict=False)})
         chosen = emitted.choose(sizes)
         if chosen.lent:
             return lender.lending(chosen, sizes), ()
-        constants = tuple(array for _, array in chosen.program.constants)
+        constants = chosen.constants
         return chosen.function, constants if workspace is None else (*constants, workspace(chosen, sizes))
 
-    return Executable(graph, choose, typed=True)
+    return Executable(graph, choose, typed=not halves)
+
+
+def _through_bits(graph: Graph, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call compiled code, which takes and returns halves as their bits."""
+    results = function(*map(bits_of, arguments))
+    if not graph.outputs:
+        return results
+    values = (results,) if len(graph.outputs) == 1 else results
+    typed = [
+        np.asarray(value, np.uint16).view(node.dtype)[()] if is_half(node.dtype) else value
+        for value, node in zip(values, graph.outputs, strict=True)
+    ]
+    return typed[0] if len(typed) == 1 else typed

@@ -12,7 +12,9 @@ import numpy as np
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import DeclarationError, FeedTypeError, FeedValueError
 from graphc.ir.graph import Graph
+from graphc.ir.half import converted
 from graphc.ir.interpret import bind_dims
+from graphc.ir.types import is_half
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Slot:
             raise FeedValueError(f"{self.name} wants {self}, got what is no array: {error}") from None
         if array.dtype != self.dtype:
             self._check_cast(array, isinstance(value, np.ndarray | np.generic))
+            array = converted(array, self.dtype) if is_half(self.dtype) else array
         return np.require(array, self.dtype, ["C", "A"])
 
     def _check_cast(self, array: np.ndarray, is_typed: bool) -> None:
@@ -60,7 +63,7 @@ class Slot:
         integers = array.dtype.kind in "iu" or (array.dtype.kind == "O" and all(type(one) is int for one in array.flat))
         is_integer = self.dtype.kind in "iu"
         fits = not is_typed and (array.size == 0 or (integers and is_integer))
-        if not (fits or np.can_cast(array.dtype, self.dtype, "same_kind")):
+        if not (fits or np.can_cast(_numpys(array.dtype), _numpys(self.dtype), "same_kind")):
             raise FeedTypeError(
                 f"{self.name} wants {self.dtype}, got {array.dtype}, which does not cast by 'same_kind'",
                 hint=f"cast it where that is meant: {self.name}=value.astype('{self.dtype}')",
@@ -74,6 +77,11 @@ class Slot:
     def __str__(self) -> str:
         shape = ", ".join(map(str, self.shape))
         return f"{self.dtype} of shape ({shape}{',' if len(self.shape) == 1 else ''})"
+
+
+def _numpys(dtype: np.dtype) -> np.dtype:
+    """A dtype that casts as this one does: float16 for bfloat16, of which NumPy thinks that all numbers fit."""
+    return np.dtype("float16") if dtype.name == "bfloat16" else dtype
 
 
 class Inputs:

@@ -24,6 +24,7 @@ from graphc.ir.core import INPUT, Literal, Node, leaf
 from graphc.ir.errors import DifferentiationError, DifferentiationTypeError
 from graphc.ir.graph import Graph, naming, substitute
 from graphc.ir.interpret import interpret
+from graphc.ir.types import kind_of
 from graphc.parameters import fitting
 from graphc.passes.canonicalize import Canonicalize
 from graphc.passes.differentiate import Differentiate
@@ -266,7 +267,7 @@ def _prepared(built: Built, feeds: Mapping[str, Any], seed: int) -> dict[str, An
 
 def _wide_array(value: Any) -> np.ndarray:
     array = np.asarray(value)
-    return array.astype(WIDE) if array.dtype.kind == "f" else array
+    return array.astype(WIDE) if kind_of(array.dtype) == "f" else array
 
 
 def widened(graph: Graph) -> Graph:
@@ -293,8 +294,8 @@ def widened(graph: Graph) -> Graph:
 
 def _wide_attribute(value: Any) -> Any:
     match value:
-        case np.dtype(kind="f"):
+        case np.dtype() if kind_of(value) == "f":
             return WIDE
-        case Literal(array=array) if array.dtype.kind == "f":
+        case Literal(array=array) if kind_of(array.dtype) == "f":
             return Literal(array.astype(WIDE))
     return value

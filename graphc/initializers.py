@@ -13,6 +13,7 @@ import numpy as np
 
 from graphc.ir.core import Literal
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
+from graphc.ir.half import converted
 
 Fill: TypeAlias = "Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]"
 
@@ -36,9 +37,8 @@ def initial_value(initial: Initial, seed: int, name: str) -> np.ndarray:
         return np.array(initial.value.array, initial.dtype, order="C")
     key = hashlib.sha256(f"{seed}:{name}".encode()).digest()[:16]
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
-    return np.ascontiguousarray(INITIALIZERS[initial.init](generator, initial.shape), initial.dtype).reshape(
-        initial.shape
-    )
+    drawn = INITIALIZERS[initial.init](generator, initial.shape)
+    return np.ascontiguousarray(converted(drawn, initial.dtype)).reshape(initial.shape)
 
 
 def check_initializer(init: Any) -> str:

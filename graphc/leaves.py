@@ -13,7 +13,8 @@ from graphc.initializers import Initial, check_initializer
 from graphc.ir.core import INPUT, PARAM, Literal, Op, leaf
 from graphc.ir.dims import Dim
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
-from graphc.ir.types import TensorType
+from graphc.ir.half import converted
+from graphc.ir.types import TensorType, kind_of
 from graphc.locations import located, user_place
 from graphc.operands import as_shape, dtype_of
 from graphc.views import Call, View, shown
@@ -123,9 +124,9 @@ def _initial(given: Any, init: str, dtype: Any) -> Initial:
         # Python's integers say nothing about the dtype; NumPy's do.
         is_plain = not isinstance(given, (np.ndarray, np.generic)) and value.dtype.kind in "iu"
         chosen = np.dtype("float64") if is_plain else dtype_of(value.dtype)
-    if value.dtype.kind not in "biuf":
+    if kind_of(value.dtype) not in "biuf":
         raise DeclarationTypeError(f"a Param of {value.dtype} elements: expected numbers")
-    return Initial(value.shape, chosen, init, Literal(value.astype(chosen)))
+    return Initial(value.shape, chosen, init, Literal(converted(value, chosen)))
 
 
 def _static_shape(given: Any) -> tuple[int, ...] | None:

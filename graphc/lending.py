@@ -40,7 +40,7 @@ class Lender:
     def lending(self, emitted: Emitted, sizes: Mapping[str, int]) -> Callable[..., Any]:
         """The function of a module that takes its memory last, for these sizes, without that argument."""
         workspace, results = (bind(layout(emitted.program)[1], sizes) for layout in (workspace_layout, results_layout))
-        constants = tuple(array for _, array in emitted.program.constants)
+        constants = emitted.constants
         function = emitted.function
 
         def call(*arguments: Any) -> Any:

@@ -16,7 +16,8 @@ from graphc.ir import ops
 from graphc.ir.core import Literal, Node, constant, full, scalar_value
 from graphc.ir.dims import Dim, Extent, dim
 from graphc.ir.errors import DeclarationIndexError, DeclarationTypeError, DeclarationValueError
-from graphc.ir.types import DTYPES, Shape, TensorType
+from graphc.ir.half import SINGLE, converted
+from graphc.ir.types import DTYPES, Shape, TensorType, is_half, named_dtype
 
 Operand: TypeAlias = Any  # a Node, a Python or NumPy number, an array or nested list of numbers, or a Dim
 
@@ -40,7 +41,7 @@ def dtype_of(value: Any) -> np.dtype[Any]:
         name = str(value)
     if name not in DTYPES:
         raise DeclarationTypeError(f"no dtype {name!r} in graphs", hint=f"there are {', '.join(DTYPES)}")
-    return np.dtype(name)
+    return named_dtype(name)
 
 
 def is_weak(value: Operand) -> bool:
@@ -55,8 +56,29 @@ def weak_type(value: Operand) -> type:
 
 def result_dtype(*values: Operand) -> np.dtype[Any]:
     """NumPy's common dtype of lifted operands (see `lift`), Python numbers and dims being weak."""
-    stand_ins = [weak_type(value)(0) if is_weak(value) else value.dtype for value in values]
-    return dtype_of(np.result_type(*stand_ins))
+    return common_dtype([weak_type(value)(0) if is_weak(value) else value.dtype for value in values])
+
+
+def common_dtype(given: Sequence[Any]) -> np.dtype[Any]:
+    """`np.result_type` of dtypes and Python numbers; float32 of float16 and bfloat16, since neither holds the other.
+
+    Raises
+    ------
+    DeclarationError
+        Where NumPy has no promotion: of bfloat16 with integers of more than 8 bits.
+    """
+    halves = {value.name: value for value in given if isinstance(value, np.dtype) and is_half(value)}
+    if len(halves) > 1:
+        given = [SINGLE if value in halves.values() else value for value in given]
+    elif "bfloat16" in halves:  # to which NumPy does not know Python's numbers to be weak
+        given = [value for value in given if isinstance(value, np.dtype)]
+    try:
+        return dtype_of(np.result_type(*given))
+    except TypeError:
+        names = " and ".join(dict.fromkeys(getattr(value, "name", type(value).__name__) for value in given))
+        raise DeclarationTypeError(
+            f"{names} have no common dtype", hint="cast one of them: x.astype('float32')"
+        ) from None
 
 
 def as_float(value: Operand) -> Node:
@@ -110,7 +132,7 @@ def cast(node: Node, dtype: np.dtype[Any]) -> Node:
     if node.dtype == dtype:
         return node
     if (value := scalar_value(node)) is not None:
-        return constant(value=Literal(np.asarray(value).astype(dtype)), shape=node.shape)
+        return constant(value=Literal(converted(np.asarray(value), dtype)), shape=node.shape)
     return ops.cast(node, dtype=dtype)
 
 

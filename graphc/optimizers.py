@@ -35,7 +35,7 @@ class Optimizer(Protocol):
         Parameters
         ----------
         param, gradient : Node
-            Of one shape and dtype.
+            Of one shape and dtype (float32 where the parameter is stored as a half).
         state : sequence of Node
             The current state arrays, like `param`.
         lr, step : Node

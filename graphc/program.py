@@ -386,7 +386,8 @@ class Program:
         """The jitted function ``f(*inputs, *params)``, for calls from other jitted code.
 
         It takes C-contiguous arrays of exact dtype (NumPy scalars for shape ()), inputs then params in declaration
-        order, and returns the value, or ``(value, *gradients)`` where the program has wrt.
+        order, and returns the value, or ``(value, *gradients)`` where the program has wrt. Numba has no arithmetic on
+        float16 and no bfloat16: both are taken and returned as their bits, ``array.view(np.uint16)``.
         """
         if self._built.graph.updates:
             raise CompileValueError(f"{self._built.graph.name} has updates, which only calls of the program store")

@@ -12,7 +12,8 @@ from graphc.ir import ops
 from graphc.ir.core import Node, Op
 from graphc.ir.dims import product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
-from graphc.ir.types import TensorType
+from graphc.ir.half import SINGLE
+from graphc.ir.types import TensorType, is_half
 from graphc.operands import (
     BOOL,
     INDEX,
@@ -57,6 +58,8 @@ def sum(a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = Fa
 def mean(a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Node:
     """The mean, of floats."""
     x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
+    if is_half(x.dtype):  # whose sum may overflow where the mean does not
+        return cast(mean(cast(x, SINGLE), axis, keepdims=keepdims), x.dtype)
     total = sum(x, axis, keepdims=keepdims)
     return divide(total, product(x.shape[k] for k in as_axes(axis, len(x.shape))))
 
@@ -67,6 +70,9 @@ def var(
 ) -> Node:  # fmt: skip
     """The mean squared distance from the mean, in two passes; `ddof` (or `correction`) lowers the divisor."""
     x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
+    if is_half(x.dtype):
+        wide = var(cast(x, SINGLE), axis, ddof=ddof, keepdims=keepdims, correction=correction)
+        return cast(wide, x.dtype)
     squares = square(subtract(x, mean(x, axis, keepdims=True)))
     count = product(x.shape[k] for k in as_axes(axis, len(x.shape)))
     divisor = subtract(number(count, TensorType(x.dtype)), ddof if correction is None else correction)
@@ -78,7 +84,9 @@ def std(
     correction: float | None = None,
 ) -> Node:  # fmt: skip
     """The square root of `var`."""
-    return sqrt(var(a, axis, dtype, ddof=ddof, keepdims=keepdims, correction=correction))
+    x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
+    wide = cast(x, SINGLE) if is_half(x.dtype) else x  # rounded once
+    return cast(sqrt(var(wide, axis, ddof=ddof, keepdims=keepdims, correction=correction)), x.dtype)
 
 
 def _extremum(op: Op, boolean: Op) -> Callable[..., Node]:
@@ -146,7 +154,8 @@ def norm(x: Operand, ord: float | str | None = 2, axis: Axis = None, *, keepdims
         return cast(count_nonzero(node, axis, keepdims=keepdims), node.dtype)
     if ord == 1:
         return sum(absolute(node), axis, keepdims=keepdims)
-    return power(sum(power(absolute(node), ord), axis, keepdims=keepdims), 1 / ord)
+    wide = cast(node, SINGLE) if is_half(node.dtype) else node  # the powers may overflow where the norm does not
+    return cast(power(sum(power(absolute(wide), ord), axis, keepdims=keepdims), 1 / ord), node.dtype)
 
 
 def linalg_norm(x: Operand, ord: float | str | None = None, axis: Axis = None, keepdims: bool = False) -> Node:

@@ -15,13 +15,15 @@ from graphc.codegen.host_text import workspace_layout
 from graphc.codegen.pipeline import compile_graph, pipeline
 from graphc.codegen.runtime import arena
 from graphc.codegen.training import MinibatchLoop, compiled_loop, row_offsets
-from graphc.emitted import BySize, Emitted
+from graphc.emitted import BySize, Emitted, bits_of
 from graphc.executable import Executable, apart, compiled, interpreted, out_of_range
 from graphc.feeds import Inputs
 from graphc.ir.core import INPUT, PARAM, Node, leaf
 from graphc.ir.dims import bind, dim
 from graphc.ir.graph import Graph, naming
-from graphc.ir.types import TensorType
+from graphc.ir.half import SINGLE
+from graphc.ir.types import TensorType, is_half
+from graphc.operands import cast
 from graphc.optimizers import Optimizer
 from graphc.passes.pack import Block
 
@@ -36,7 +38,8 @@ class AttachUpdates:
     """A pass on the packed joint graph: its gradients become next values of the parameters, by an optimiser.
 
     New inputs, both float64 scalars: the learning rate and the number of the step, under the names in `scalars`. New
-    parameters: the optimiser's state, shaped like each block that is trained.
+    parameters: the optimiser's state, shaped like each block that is trained. For blocks of halves the state is
+    float32, and so is all arithmetic (the square of a small gradient is 0 in float16): only the parameter is rounded.
     """
 
     optimizer: Optimizer
@@ -55,10 +58,13 @@ class AttachUpdates:
         updates: list[tuple[Node, Node]] = []
         for position, gradient in zip(self.trained, graph.outputs[self.n_outputs :], strict=True):
             param = graph.params[position]
-            state = [leaf(PARAM, param.type) for _ in self.optimizer.state]
+            computed = param.type.with_dtype(state_dtype(param.dtype))
+            state = [leaf(PARAM, computed) for _ in self.optimizer.state]
             for each, node in zip(self.optimizer.state, state, strict=True):
                 names[node] = _free(f"{each}_{names[param]}", taken)
-            next_param, next_state = self.optimizer.update(param, gradient, state, lr, step)
+            wide, slope = (cast(node, computed.dtype) for node in (param, gradient))
+            next_param, next_state = self.optimizer.update(wide, slope, state, lr, step)
+            next_param = cast(next_param, param.dtype)
             changes = [(param, next_param), *zip(state, next_state, strict=True)]
             names |= {value: _free(f"next_{names[node]}", taken) for node, value in changes if value not in names}
             updates += changes
@@ -71,6 +77,11 @@ class AttachUpdates:
             updates=tuple(updates),
             names=names,
         )
+
+
+def state_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype in which parameters of some dtype are updated, and of the optimiser's state for them."""
+    return SINGLE if is_half(dtype) else dtype
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -133,7 +144,8 @@ class TrainingStep:
 
     def new_state(self) -> list[np.ndarray]:
         """The optimiser's state at the start, in the order in which the step takes it."""
-        return [np.zeros(self.blocks[k].size, self.blocks[k].dtype) for k in self.trained for _ in self.optimizer.state]
+        blocks = [self.blocks[k] for k in self.trained]
+        return [np.zeros(block.size, state_dtype(block.dtype)) for block in blocks for _ in self.optimizer.state]
 
     def _compile(self, threads: int) -> dict[str, Any]:
         graph, count = self.built.graph, len(self.built.graph.outputs)
@@ -208,7 +220,7 @@ class BatchRunner:
         self._block = batches * batch_size
         self._rows = arena(bind(need, {**sizes, step.loop.batch: self._block}))
         self._memory = step.memory(emitted, sizes)
-        self._constants = [array for _, array in program.constants]
+        self._constants = emitted.constants
 
     def orders(self, seed: int, epochs: Sequence[int]) -> np.ndarray:
         """The order of examples, a row for each epoch, by (seed, epoch) alone; empty where a step takes them all."""
@@ -243,8 +255,8 @@ class BatchRunner:
             return
         try:
             self._loop(
-                first, last, self.batch_size, self._block, orders, *self.inputs, rates, numbers, *self.blocks,
-                *self._constants, self._rows, totals, self._memory,
+                first, last, self.batch_size, self._block, orders, *map(bits_of, self.inputs), rates, numbers,
+                *map(bits_of, self.blocks), *self._constants, self._rows, totals, self._memory,
             )  # fmt: skip
         except IndexError as error:
             raise out_of_range(self.step.built.graph, error) from error

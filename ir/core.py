@@ -19,7 +19,7 @@ import numpy as np
 
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
-from graphc.ir.types import DTYPES, Shape, TensorType
+from graphc.ir.types import DTYPES, Shape, TensorType, kind_of
 
 Rule: TypeAlias = "Callable[..., Any]"
 
@@ -314,7 +314,7 @@ def same_type(name: str, types: tuple[TensorType, ...], accepts: str = ANY) -> N
     """Check that operands have one type, of an accepted dtype kind."""
     if any(type != types[0] for type in types):
         raise DeclarationValueError(f"{name} wants operands of one type, got {' and '.join(map(str, types))}")
-    if types[0].dtype.kind not in accepts:
+    if kind_of(types[0].dtype) not in accepts:
         kinds = " or ".join(text for letter, text in _KINDS.items() if letter in accepts)
         raise DeclarationTypeError(
             f"{name} wants {kinds} elements, got {types[0]}", hint="cast it: x.astype('float64')"

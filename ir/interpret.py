@@ -11,6 +11,7 @@ from graphc.ir.core import Guard, Node
 from graphc.ir.dims import Dim, Extent, bind, extent_names, linear_form
 from graphc.ir.errors import FeedIndexError, FeedTypeError, FeedValueError
 from graphc.ir.graph import Graph, naming
+from graphc.ir.half import evaluate
 from graphc.ir.ops.checks import show
 
 # dims -------------------------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def _named(error: FeedIndexError, graph: Graph, step: Node) -> FeedIndexError:
 
 def _evaluate(step: Node, values: Mapping[Node, np.ndarray], sizes: Mapping[str, int]) -> np.ndarray:
     attrs = {name: bind_attribute(value, sizes) for name, value in step.attrs}
-    result = np.asarray(step.op.evaluate(*(values[operand] for operand in step.operands), **attrs))
+    result = np.asarray(evaluate(step.op, [values[operand] for operand in step.operands], attrs))
     expected = tuple(bind(extent, sizes) for extent in step.shape)
     if result.dtype != step.dtype or result.shape != expected:
         raise AssertionError(f"{step!r} evaluated to {result.dtype}{list(result.shape)}, not {expected}")

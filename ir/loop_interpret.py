@@ -10,6 +10,7 @@ import numpy as np
 from graphc.ir.dims import Dim, Extent, bind
 from graphc.ir.errors import CompileValueError, FeedIndexError, FeedTypeError
 from graphc.ir.factorizations import ROUTINES
+from graphc.ir.half import converted, evaluate
 from graphc.ir.interpret import bind_dims
 from graphc.ir.loop_verify import scalar_form
 from graphc.ir.loops import (
@@ -156,7 +157,7 @@ class _Machine:
     def let(self, let: Let) -> Any:
         args = [self.value(arg) for arg in let.args]
         if let.op == "cast":
-            return args[0].astype(let.dtype)
+            return converted(args[0], let.dtype)[()]
         if let.op == "wrap":
             index, extent = (int(arg) for arg in args)
             return let.dtype.type(index + extent if index < 0 else index)
@@ -223,4 +224,4 @@ CALLS = {
 def _evaluate(op: str, args: tuple[Any, ...], **attrs: Any) -> Any:
     """An elementwise op on scalars: on arrays of one element, since NumPy takes other ways with scalars (in power)."""
     arrays = (np.reshape(np.asarray(arg), 1) for arg in args)
-    return np.asarray(OPS[op].evaluate(*arrays, **attrs))[0]
+    return np.asarray(evaluate(OPS[op], list(arrays), attrs))[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 from graphc.ir.core import Literal
 from graphc.ir.dims import Dim, Extent, dim, dim_max, dim_min, floor_divide, is_extent
 from graphc.ir.errors import CompileValueError, DeclarationError
-from graphc.ir.types import DTYPE_NAMES, DTYPES, TensorType
+from graphc.ir.types import DTYPE_NAMES, DTYPES, TensorType, kind_of, named_dtype
 
 Item = TypeVar("Item")
 
@@ -61,12 +62,13 @@ def number_text(value: Any) -> str:
     kind = value.dtype
     if kind.kind == "b":
         return "true" if value else "false"
-    if kind.kind != "f":
+    if kind_of(kind) != "f":
         return str(int(value))
-    if np.isnan(value):
+    if math.isnan(value):
         quiet = value.tobytes() == kind.type(np.nan).tobytes()
         return "nan" if quiet else f"nan({np.asarray(value).view(f'u{kind.itemsize}').item():#x})"
     text = str(value)
+    text = f"{text}.0" if text.lstrip("-").isdecimal() else text  # as NumPy's own floats print
     # Reading goes through double; where that rounds twice, the double itself is written.
     return text if kind.type(float(text)) == value else repr(float(value))
 
@@ -315,7 +317,7 @@ class Parser:
         """Take the short name of a dtype."""
         if not self.at(*DTYPE_NAMES):
             self.expected(f"a dtype ({', '.join(DTYPE_NAMES)})")
-        return np.dtype(DTYPE_NAMES[self.advance().text])
+        return named_dtype(DTYPE_NAMES[self.advance().text])
 
     def type(self) -> TensorType:
         """Take a type."""
@@ -339,15 +341,16 @@ class Parser:
                 self.expected("true or false")
             return np.bool_(self.advance().text == "true")
         sign = -1 if self.accept("-") else 1
-        if dtype.kind == "f" and self.accept("nan"):
+        is_float = kind_of(dtype) == "f"
+        if is_float and self.accept("nan"):
             return self._nan(dtype)
-        if dtype.kind == "f" and self.accept("inf"):
+        if is_float and self.accept("inf"):
             return dtype.type(sign * np.inf)
         text = self.token.text
-        if self.token.kind != "number" or text.startswith("0x") or (dtype.kind != "f" and not text.isdecimal()):
+        if self.token.kind != "number" or text.startswith("0x") or (not is_float and not text.isdecimal()):
             self.expected(f"a number of dtype {DTYPES[dtype.name]}")
         self.advance()
-        if dtype.kind == "f":
+        if is_float:
             with np.errstate(over="ignore"):
                 return dtype.type(sign * float(text))
         limits = np.iinfo(dtype)

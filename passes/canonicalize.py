@@ -16,6 +16,7 @@ from graphc.ir.core import Literal, Node, full, rebuild, scalar_value
 from graphc.ir.dims import Dim, product
 from graphc.ir.errors import GraphcError
 from graphc.ir.graph import Graph
+from graphc.ir.half import evaluate, finfo
 from graphc.ir.ops import (
     absolute,
     add,
@@ -37,7 +38,7 @@ from graphc.ir.ops import (
     where,
     wrap_index,
 )
-from graphc.ir.types import is_static
+from graphc.ir.types import is_static, kind_of
 from graphc.passes.rewrite import Rule, Rules, rewrite
 
 # Constants of at most so many elements are computed; larger ones are cheaper to compute than to carry.
@@ -77,7 +78,7 @@ def fold_constants(node: Node) -> Node | None:
         return None
     try:
         with np.errstate(all="ignore"):
-            value = np.asarray(node.op.evaluate(*arrays, **dict(node.attrs)), node.dtype)
+            value = np.asarray(evaluate(node.op, arrays, dict(node.attrs)), node.dtype)
     except GraphcError:  # an index out of range: the call says so
         return None
     return constant(value=Literal(_narrowed(value)), shape=node.shape)
@@ -160,7 +161,7 @@ def divide_by_power_of_two(node: Node) -> Node | None:
     if value is None or value == 0 or not np.isfinite(value) or abs(math.frexp(value)[0]) != 0.5:
         return None
     inverse = node.dtype.type(1) / value
-    smallest = np.finfo(node.dtype).smallest_normal
+    smallest = finfo(node.dtype).smallest_normal
     return multiply(a, full(inverse, node.type)) if np.isfinite(inverse) and abs(inverse) >= smallest else None
 
 
@@ -265,15 +266,15 @@ def cast_of_cast(node: Node) -> Node | None:
     if inner.op is not cast or not holds(inner.operands[0].dtype, inner.dtype):
         return None
     # From float to integer what does not fit is undefined; between integers it wraps.
-    if inner.dtype.kind == "f" and node.dtype.kind in "iu" and not holds(inner.operands[0].dtype, node.dtype):
+    if inner.type.is_float and node.dtype.kind in "iu" and not holds(inner.operands[0].dtype, node.dtype):
         return None
     return cast(inner.operands[0], dtype=node.dtype)
 
 
 def holds(narrow: np.dtype, wide: np.dtype) -> bool:
     """Whether every value of one dtype is one of the other. (NumPy's "safe" lets int64 into float64.)"""
-    if narrow.kind in "iu" and wide.kind == "f":
-        return narrow.itemsize * 8 - (narrow.kind == "i") <= np.finfo(wide).nmant + 1
+    if narrow.kind in "iu" and kind_of(wide) == "f":
+        return bool(narrow.itemsize * 8 - (narrow.kind == "i") <= finfo(wide).nmant + 1)
     return np.can_cast(narrow, wide, "safe")
 
 

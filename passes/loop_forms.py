@@ -27,6 +27,7 @@ from graphc.ir.loops import (
     Value,
     axis,
 )
+from graphc.ir.types import kind_of
 from graphc.passes.factorizations import FACTORIZATIONS
 from graphc.passes.products import add_library_product, lower_matmul
 from graphc.passes.stages import Axes, identity
@@ -374,12 +375,12 @@ def accumulator_dtype(combine: str, dtype: np.dtype, count: Extent) -> np.dtype:
 
 def lowest(dtype: np.dtype) -> Any:
     """The neutral element of max."""
-    return -np.inf if dtype.kind == "f" else False if dtype.kind == "b" else np.iinfo(dtype).min
+    return -np.inf if kind_of(dtype) == "f" else False if dtype.kind == "b" else np.iinfo(dtype).min
 
 
 def highest(dtype: np.dtype) -> Any:
     """The neutral element of min."""
-    return np.inf if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
+    return np.inf if kind_of(dtype) == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
 
 
 def lower_add(lowering: Lowering, node: Node) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import ops
-from graphc.ir.core import INPUT, PARAM, Node, constant, extent, rebuild
+from graphc.ir.core import INPUT, PARAM, Node, constant, extent, full, rebuild, scalar_value
 from graphc.ir.dims import Extent
 from graphc.ir.graph import Graph, naming
+from graphc.ir.half import SINGLE, computes_wide
 from graphc.ir.loops import Buffer, Call, Index, Load, Program, Step, Straight, Value
-from graphc.ir.types import Shape
+from graphc.ir.types import Shape, is_half
 from graphc.passes.loop_forms import LOOP_FORMS, axes_of, literal, pointwise
 from graphc.passes.products import settle_sums
 from graphc.passes.stages import Axes, Stage, free_name, identity, stage_kernel
@@ -35,7 +36,31 @@ class Lower:
 
     def run(self, graph: Graph) -> Program:
         """Lower a graph without wrt (differentiate first)."""
-        return Lowering(expand_composites(graph)).program()
+        return Lowering(widen_halves(expand_composites(widen_halves(graph)))).program()
+
+
+def widen_halves(graph: Graph) -> Graph:
+    """The graph with every op that computes on halves in float32: operands converted to it, the result rounded back.
+
+    What is a composite is rounded as a whole, hence once before `expand_composites`. Kernels then see halves in loads,
+    stores and conversions alone.
+    """
+    return graph.rewrite(_widened)
+
+
+def _widened(step: Node, operands: tuple[Node, ...]) -> Node:
+    if not computes_wide(step.op, [operand.dtype for operand in operands]):
+        return rebuild(step, operands)
+    result = step.op(*map(_single, operands), **dict(step.attrs))
+    return result if result.dtype == step.dtype else ops.cast(result, dtype=step.dtype)
+
+
+def _single(node: Node) -> Node:
+    """A half as float32; other nodes as they are."""
+    if not is_half(node.dtype):
+        return node
+    number = scalar_value(node)
+    return ops.cast(node, dtype=SINGLE) if number is None else full(number, node.type.with_dtype(SINGLE))
 
 
 def expand_composites(graph: Graph) -> Graph:

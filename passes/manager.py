@@ -14,8 +14,10 @@ from graphc.ir.core import Node
 from graphc.ir.dims import bind, extent_names
 from graphc.ir.errors import CompileError, GraphcError
 from graphc.ir.graph import Graph, naming
+from graphc.ir.half import finfo
 from graphc.ir.interpret import interpret
 from graphc.ir.text import print_graph
+from graphc.ir.types import kind_of
 from graphc.ir.verify import verify
 
 STAGES = (
@@ -211,9 +213,9 @@ def _feeds(graph: Graph, sizes: Mapping[str, int], known: Mapping[str, np.ndarra
 
 def _differing(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Which elements differ by more than rounding."""
-    if left.dtype.kind != "f":
+    if kind_of(left.dtype) != "f":
         return np.asarray(left != right)
-    tolerance = np.sqrt(np.finfo(left.dtype).eps)
+    tolerance = np.sqrt(finfo(left.dtype).eps)
     scale = max(float(np.max(np.abs(left), initial=0.0, where=np.isfinite(left))), 1.0)
     close = np.isclose(left, right, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
     return np.asarray(~close)

@@ -14,6 +14,7 @@ import numpy as np
 from graphc.ir.core import Node, divide, full, rebuild, scalar_value
 from graphc.ir.dims import Extent, product
 from graphc.ir.graph import Graph
+from graphc.ir.half import finfo
 from graphc.ir.ops import (
     broadcast_to,
     cast,
@@ -29,7 +30,7 @@ from graphc.ir.ops import (
     wrap_index,
 )
 from graphc.ir.ops.products import matrix_transpose
-from graphc.ir.types import Shape, is_static
+from graphc.ir.types import Shape, is_half, is_static
 from graphc.passes.canonicalize import CANONICAL
 from graphc.passes.differentiate import is_reciprocal
 from graphc.passes.loop_forms import accumulator_dtype
@@ -120,7 +121,9 @@ def sum_of_spread(node: Node) -> Node | None:
 
 
 def _holds(dtype: np.dtype, count: Extent) -> bool:
-    """Whether a count is surely a number of a dtype: 300 elements are none of int8, whose sums wrap around."""
+    """Whether a count is surely a number of a dtype: 300 elements are none of int8, 70000 none of float16."""
+    if is_half(dtype):
+        return isinstance(count, int) and bool(count <= 2 << finfo(dtype).nmant)  # (more may be rounded)
     if dtype.kind == "f":
         return True
     return count <= np.iinfo(dtype).max if isinstance(count, int) else dtype.itemsize == 8
@@ -151,7 +154,7 @@ def sum_of_product(node: Node) -> Node | None:
     That is less work if the left rows are no longer than those of the product, even where the product is needed too.
     """
     x, axes = node.operands[0], node["axes"]
-    if x.op is not matmul or axes != (len(x.shape) - 2,):
+    if x.op is not matmul or axes != (len(x.shape) - 2,) or is_half(node.dtype):  # (the rows' sum may overflow)
         return None
     left, right = x.operands
     rows, (depth, columns) = x.shape[-2], right.shape[-2:]

@@ -15,8 +15,10 @@ from graphc.ir.dims import dim
 from graphc.ir.errors import DeclarationTypeError
 from graphc.ir.graph import Graph
 from graphc.ir.ops import OPS
-from graphc.ir.types import DTYPES, TensorType
+from graphc.ir.types import DTYPES as ALL_DTYPES
+from graphc.ir.types import HALVES, TensorType
 
+DTYPES = tuple(name for name in ALL_DTYPES if name not in HALVES)  # those have tests of their own: test_half.py
 N = dim("N")
 N_SIZE = 3
 STATIC_SHAPES = ((), (5,), (1,), (0,), (2, 3), (0, 4))

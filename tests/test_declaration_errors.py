@@ -61,7 +61,7 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: x.__setitem__(0, 1), TypeError, "write x.at[index].set(value)"),
     (lambda: setattr(x, "node", None), TypeError, "a view is immutable: node cannot be set"),
     # dtypes and values
-    (lambda: Input((3,), "float16"), TypeError, "no dtype 'float16' in graphs\n  there are bool, int8"),
+    (lambda: Input((3,), "float128"), TypeError, "no dtype 'float128' in graphs\n  there are bool, int8"),
     (lambda: Input((3,), "flaot32"), TypeError, "no dtype 'flaot32' in graphs"),
     (lambda: x + "a", TypeError, "'a' (str) cannot be part of a view"),
     (lambda: x + None, TypeError, "None (NoneType) cannot be part of a view"),

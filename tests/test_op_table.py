@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from op_samples import samples
+from op_samples import DTYPES, samples
 
 from graphc.ir.errors import DeclarationTypeError
 from graphc.ir.op_table import op_table
 from graphc.ir.ops import OPS
-from graphc.ir.types import DTYPES
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,13 +10,12 @@ from functools import cache
 import numpy as np
 import pytest
 from lowered import Case, assert_same, combined, compiled, expected_values, stages
-from op_samples import SAMPLES, N, Sample, draw, samples
+from op_samples import DTYPES, SAMPLES, N, Sample, draw, samples
 
 from graphc.ir.core import INPUT, Discrete, leaf
 from graphc.ir.graph import Graph
 from graphc.ir.loop_verify import verify_program
 from graphc.ir.ops import OPS, derivative_of
-from graphc.ir.types import DTYPES
 from graphc.passes.simplify import Simplify
 from graphc.passes.transforms import gradient
 

@@ -13,7 +13,7 @@ from graphc.ir.errors import CompileValueError, DeclarationError
 from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import interpret
 from graphc.ir.text import parse_graph, print_graph
-from graphc.ir.types import DTYPES, TensorType
+from graphc.ir.types import DTYPES, TensorType, named_dtype
 
 N, M = dim("N"), dim("M")
 
@@ -117,7 +117,9 @@ def test_floats_are_exact(value, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2), (64,), (65,), (0, 3), (3, 0), (1, 1, 2)])
 def test_constant_arrays_are_exact(dtype, shape):
-    array = (np.arange(np.prod(shape)) % 100 / 7).reshape(shape).astype(dtype)
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    array = (np.arange(np.prod(shape)) % 100 / 7).reshape(shape).astype(named_dtype(dtype))
     value = constant(value=Literal(array), shape=shape)
     graph = Graph("f", (), (), (value,))
     assert ('hex"' in print_graph(graph)) == (shape != () and not 0 < array.size <= 64)
@@ -241,7 +243,7 @@ def test_equal_steps_are_one():
         ("axes=[0, 1]", "along=0", "sum does not take these operands and attributes: "),
         ("axes=[0, 1]", "axes=[0], axes=[1]", "axes is given twice"),
         ("%halves = ", "%hidden = ", "%hidden is defined twice"),
-        ("%x: f32", "%x: f16", "expected a type such as f32[N,64], got f16"),
+        ("%x: f32", "%x: f80", "expected a type such as f32[N,64], got f80"),
         ("f32[N,64]", "f32[N.1,64]", "expected a dim, got N.1"),
         ("f32[N,64]", f"f32[{'(' * 200}N", "nested more than 100 deep"),
         ("f32[N,64]", "f32[N//0,64]", "N // 0"),

@@ -6,6 +6,7 @@ import numpy as np
 
 from graphc.ir.core import ANY, Derivative, Discrete, Linear, Node, Op, PiecewiseConstant, elementwise
 from graphc.ir.errors import DeclarationTypeError
+from graphc.ir.half import converted
 from graphc.ir.types import DTYPES, TensorType
 
 
@@ -25,10 +26,10 @@ def _cast_transpose(node: Node, ct: Node) -> tuple[Node | None]:
 cast = Op(
     name="cast",
     infer=_cast_infer,
-    evaluate=lambda x, dtype: x.astype(dtype),
+    evaluate=converted,
     derivative=Linear(_cast_transpose),
     numpy=("astype",),
-    note="a float that its integer type cannot hold gives whatever the machine gives",
+    note="a float that its integer type cannot hold gives whatever the machine gives; to a float it rounds once",
 )
 
 
