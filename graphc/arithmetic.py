@@ -73,6 +73,11 @@ def _undefined(ufunc: np.ufunc, given: Sequence[Any]) -> DeclarationTypeError:
     return DeclarationTypeError(f"np.{ufunc.__name__} is not defined for {names}", hint="cast it: x.astype('float64')")
 
 
+def astype(x: Operand, dtype: Any, /, *, copy: bool = True) -> Node:
+    """The elements converted to another dtype."""
+    return cast(as_node(x), dtype_of(dtype))
+
+
 def identity(x: Operand) -> Node:
     """The operand itself, as `np.positive` and `np.conjugate` give it."""
     return as_node(x)
@@ -175,8 +180,11 @@ square = elementwise(np.square, ops.square)
 sqrt = elementwise(np.sqrt, ops.sqrt)
 absolute = _whole(np.absolute, ops.absolute)
 rint = elementwise(np.rint, ops.rint)
+floor_divide = elementwise(np.floor_divide, ops.floor_divide)
+remainder = elementwise(np.remainder, ops.remainder)
 equal = elementwise(np.equal, ops.equal)
 greater = _ordered(np.greater, ops.greater)
+greater_equal = _ordered(np.greater_equal, ops.greater_equal)
 
 # The ufuncs whose op has their name, for operands of the dtype that NumPy chooses.
 _PLAIN: tuple[np.ufunc, ...] = (
@@ -190,7 +198,7 @@ _PLAIN: tuple[np.ufunc, ...] = (
 UFUNCS: dict[np.ufunc, Callable[..., Node]] = {
     **{ufunc: elementwise(ufunc, ops.OPS[ufunc.__name__]) for ufunc in _PLAIN},
     **{ufunc: _whole(ufunc, ops.OPS[ufunc.__name__]) for ufunc in (np.floor, np.ceil, np.trunc)},
-    **{ufunc: _ordered(ufunc, ops.OPS[ufunc.__name__]) for ufunc in (np.less, np.less_equal, np.greater_equal)},
+    **{ufunc: _ordered(ufunc, ops.OPS[ufunc.__name__]) for ufunc in (np.less, np.less_equal)},
     **{
         ufunc: _logical(ops.OPS[ufunc.__name__])
         for ufunc in (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
@@ -209,6 +217,7 @@ UFUNCS: dict[np.ufunc, Callable[..., Node]] = {
     np.rint: rint,
     np.equal: equal,
     np.greater: greater,
+    np.greater_equal: greater_equal,
     np.power: power,
     np.float_power: float_power,
     np.reciprocal: elementwise(np.reciprocal, ops.reciprocal),

@@ -7,8 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from graphc import arithmetic, indexing, layout, linear_algebra, pointwise, products, reductions
-from graphc.operands import as_node
+from graphc import (
+    arithmetic,
+    convolution,
+    einsum,
+    layout,
+    linear_algebra,
+    picking,
+    pieces,
+    pointwise,
+    products,
+    ranges,
+    reductions,
+    tiling,
+    triangles,
+)
 
 # The calls that go through `__array_ufunc__`.
 UFUNCS: dict[Any, Callable[..., Any]] = {
@@ -16,6 +29,12 @@ UFUNCS: dict[Any, Callable[..., Any]] = {
     **pointwise.UFUNCS,
     np.matmul: products.matmul,
     np.vecdot: products.vecdot,
+    # of newer versions of NumPy
+    **{
+        getattr(np, name): function
+        for name, function in (("matvec", products.matvec), ("vecmat", products.vecmat))
+        if hasattr(np, name)
+    },
 }
 
 # The calls that go through `__array_function__`.
@@ -47,7 +66,18 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.vdot: products.vdot,
     np.outer: products.outer,
     np.tensordot: products.tensordot,
-    np.einsum: products.einsum,
+    np.einsum: einsum.einsum,
+    np.kron: products.kron,
+    np.cross: products.cross,
+    np.polyval: products.polyval,
+    np.convolve: convolution.convolve,
+    np.correlate: convolution.correlate,
+    np.linalg.cross: products.linalg_cross,
+    np.linalg.outer: products.linalg_outer,
+    np.linalg.tensordot: products.tensordot,
+    np.linalg.vecdot: products.linalg_vecdot,
+    np.linalg.multi_dot: products.multi_dot,
+    np.linalg.matrix_power: products.matrix_power,
     np.linalg.matmul: products.matmul,
     **linear_algebra.FUNCTIONS,
     np.reshape: layout.reshape,
@@ -55,12 +85,18 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.transpose: layout.transpose,
     np.permute_dims: layout.transpose,
     np.matrix_transpose: layout.matrix_transpose,
+    np.linalg.matrix_transpose: layout.matrix_transpose,
     np.swapaxes: layout.swapaxes,
     np.moveaxis: layout.moveaxis,
     np.expand_dims: layout.expand_dims,
     np.squeeze: layout.squeeze,
     np.broadcast_to: layout.broadcast_to,
     np.atleast_1d: layout.atleast_1d,
+    np.atleast_2d: layout.atleast_2d,
+    np.atleast_3d: layout.atleast_3d,
+    np.broadcast_arrays: layout.broadcast_arrays,
+    np.rollaxis: layout.rollaxis,
+    np.rot90: layout.rot90,
     np.flip: layout.flip,
     np.fliplr: lambda m: layout.flip(m, 1),
     np.flipud: lambda m: layout.flip(m, 0),
@@ -69,13 +105,83 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.stack: layout.stack,
     np.hstack: layout.hstack,
     np.vstack: layout.vstack,
+    np.dstack: pieces.dstack,
+    np.column_stack: pieces.column_stack,
+    np.block: pieces.block,
+    np.append: pieces.append,
+    np.insert: pieces.insert,
+    np.delete: pieces.delete,
+    np.split: pieces.split,
+    np.array_split: pieces.array_split,
+    np.hsplit: pieces.hsplit,
+    np.vsplit: pieces.vsplit,
+    np.dsplit: pieces.dsplit,
+    np.tile: tiling.tile,
+    np.repeat: tiling.repeat,
+    np.roll: tiling.roll,
+    np.pad: tiling.pad,
+    np.resize: tiling.resize,
+    np.diag: triangles.diag,
+    np.diagflat: triangles.diagflat,
+    np.diagonal: triangles.diagonal,
+    np.trace: triangles.trace,
+    np.linalg.diagonal: triangles.linalg_diagonal,
+    np.linalg.trace: triangles.linalg_trace,
+    np.tril: triangles.tril,
+    np.triu: triangles.triu,
+    np.diag_indices_from: triangles.diag_indices_from,
+    np.tril_indices_from: triangles.tril_indices_from,
+    np.triu_indices_from: triangles.triu_indices_from,
+    np.vander: triangles.vander,
+    np.linspace: ranges.linspace,
+    np.logspace: ranges.logspace,
+    np.geomspace: ranges.geomspace,
+    np.meshgrid: ranges.meshgrid,
+    np.ix_: ranges.ix_,
+    np.empty_like: layout.zeros_like,
     np.zeros_like: layout.zeros_like,
     np.ones_like: layout.ones_like,
     np.full_like: layout.full_like,
-    np.copy: as_node,
-    np.take: indexing.take,
-    np.take_along_axis: indexing.take_along_axis,
+    np.copy: layout.copy,
+    np.array_equal: reductions.array_equal,
+    np.choose: picking.choose,
+    np.unravel_index: picking.unravel_index,
+    np.ravel_multi_index: picking.ravel_multi_index,
+    np.take: picking.take,
+    np.take_along_axis: picking.take_along_axis,
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: len(a.shape),
-    np.size: lambda a, axis=None: a.type.size if axis is None else a.shape[axis],
+    np.size: layout.size,
+    # of newer versions of NumPy
+    **{
+        getattr(np, name): function
+        for name, function in (("unstack", pieces.unstack), ("astype", arithmetic.astype))
+        if hasattr(np, name)
+    },
 }
+
+_UNKNOWN_SHAPE = "the shape of its result depends on values: np.where(condition, x, 0) keeps all elements"
+_AT = "write x.at[index].set(value): a new view"
+
+# What to write instead of functions that views will not have.
+HINTS: dict[str, str] = {
+    **dict.fromkeys(
+        ("argwhere", "compress", "extract", "flatnonzero", "intersect1d", "nonzero", "setdiff1d", "setxor1d",
+         "trim_zeros", "union1d", "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values"),
+        _UNKNOWN_SHAPE,
+    ),
+    **dict.fromkeys(("copyto", "put"), _AT),
+    "frexp": "write np.floor(np.log2(np.abs(x))) + 1 for the exponent",
+    "ldexp": "write x1 * np.exp2(x2)",
+    "piecewise": "write np.select([condition, ...], [value, ...], default)",
+    "fill_diagonal": "write x.at[k, k].set(value) with k = graphc.arange(n)",
+    "place": "write x.at[mask].set(value), or np.where(mask, value, x)",
+    "putmask": "write x.at[mask].set(value), or np.where(mask, value, x)",
+    "put_along_axis": "write x.at[rows, indices].set(values) with rows = graphc.arange(n)[:, None]",
+}  # fmt: skip
+
+
+def written(function: Any) -> str:
+    """The name of a NumPy function; with that of its module where NumPy has two functions of that name."""
+    name: str = function.__name__
+    return f"linalg.{name}" if hasattr(np, name) and getattr(function, "__module__", "") == "numpy.linalg" else name

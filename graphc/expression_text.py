@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.build import build
-from graphc.dispatch import FUNCTIONS, UFUNCS
+from graphc.dispatch import FUNCTIONS, UFUNCS, written
 from graphc.ir.dims import Dim
 from graphc.ir.graph import naming
 from graphc.leaves import Param
 from graphc.planner import Planner, views_of
 from graphc.views import View, topological
+from graphc.writing import CHANGES
 
 # An inner expression longer than this stands as "..." in the one around it: shared ones would repeat without end.
 LONGEST = 100
@@ -41,11 +42,12 @@ _BINDING: Mapping[str, tuple[str, int]] = {
 _SIGN = 80
 _SIGNS: Mapping[str, str] = {"negative": "-", "positive": "+", "invert": "~"}
 
-# graphc's own functions have no prefix; norm is both.
+# graphc's own functions have no prefix; some are both.
+_BOTH = ("norm", "linspace", "logspace", "geomspace")
 _NUMPY = {
-    function.__name__: f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy", "np")
+    written(function): f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy", "np")
     for function in (*UFUNCS, *FUNCTIONS)
-    if function.__name__.isidentifier() and function.__name__ != "norm"
+    if function.__name__.isidentifier() and function.__name__ not in _BOTH
 }
 
 Inner = Callable[[View], Text]
@@ -122,8 +124,7 @@ def _transpose(args: Sequence[Any], kwargs: Mapping[str, Any], inner: Inner) -> 
 
 _SPECIAL: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any], Inner], str]] = {
     "getitem": _getitem,
-    "at_add": _at("add"),
-    "at_set": _at("set"),
+    **{f"at_{how}": _at(how) for how in CHANGES},
     "astype": _astype,
     "array": _array,
     "transpose": _transpose,

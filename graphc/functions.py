@@ -6,7 +6,7 @@ import math
 import operator
 from typing import Any
 
-from graphc import indexing, layout, linear_algebra, reductions
+from graphc import layout, linear_algebra, picking, ranges, reductions, triangles
 from graphc.arithmetic import add, multiply, where
 from graphc.ir import ops
 from graphc.ir.core import Node
@@ -248,7 +248,7 @@ def norm(x: Operand, ord: float = 2, axis: int | tuple[int, ...] | None = None, 
 @public
 def one_hot(k: Operand, depth: Extent, dtype: Any = "float64") -> Node:
     """1 at position k of a new last axis of `depth` elements, 0 elsewhere; a k out of range is an error at the call."""
-    return indexing.one_hot(k, depth, dtype)
+    return picking.one_hot(k, depth, dtype)
 
 
 @public
@@ -308,3 +308,35 @@ def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = FLOAT) -> Node:
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Node:
     """``start, start + step, ...`` before `stop`, from 0 if there is one bound: ints, dims or known floats."""
     return layout.arange(start, stop, step, dtype)
+
+
+@public
+def identity(n: Any, dtype: Any = FLOAT) -> Node:
+    """The identity matrix of n rows."""
+    return layout.eye(n, dtype=dtype)
+
+
+@public
+def tri(N: Any, M: Any = None, k: int = 0, dtype: Any = FLOAT) -> Node:
+    """Ones on and below the k-th diagonal of an N x M matrix, zeros above."""
+    return triangles.tri(N, M, k, dtype)
+
+
+@public
+def linspace(start: Operand, stop: Operand, num: Extent = 50, endpoint: bool = True, dtype: Any = None) -> Node:
+    """`num` evenly spaced numbers from `start` to `stop` (views too), the last of them unless ``endpoint=False``."""
+    return ranges.linspace(start, stop, num, endpoint, dtype=dtype)
+
+
+@public
+def logspace(
+    start: Operand, stop: Operand, num: Extent = 50, endpoint: bool = True, base: Operand = 10.0, dtype: Any = None
+) -> Node:
+    """`base` to the power of evenly spaced numbers from `start` to `stop`."""
+    return ranges.logspace(start, stop, num, endpoint, base, dtype)
+
+
+@public
+def geomspace(start: Operand, stop: Operand, num: Extent = 50, endpoint: bool = True, dtype: Any = None) -> Node:
+    """`num` numbers of a constant ratio from `start` to `stop`, both positive or both negative."""
+    return ranges.geomspace(start, stop, num, endpoint, dtype)

@@ -15,26 +15,19 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import ops
-from graphc.ir.core import Literal, Node, constant, full
+from graphc.ir.core import Literal, Node, constant
 from graphc.ir.dims import Dim, Extent, is_extent
 from graphc.ir.errors import DeclarationIndexError, DeclarationTypeError, DeclarationValueError
 from graphc.ir.types import Shape
-from graphc.layout import expand_dims, ravel, reshape, strided, transpose
+from graphc.layout import reshape, strided, transpose
 from graphc.operands import (
     BOOL,
     INDEX,
     Operand,
-    as_axis,
     as_node,
     broadcast,
     broadcast_shapes,
-    cast,
-    dtype_of,
     is_integer,
-    is_weak,
-    lift,
-    number,
-    shape_text,
 )  # fmt: skip
 
 
@@ -84,88 +77,26 @@ class Selection:
         ordered = reshape(broadcast(value, self.result), tuple(gathered[axis] for axis in self.order))
         return transpose(ordered, tuple(self.order.index(axis) for axis in range(len(self.order))))
 
-    def add(self, x: Node, value: Node) -> Node:
-        """`x` with a value added to the selected elements."""
-        updates = self.updates(value)
-        if not self.indices:
-            return ops.add(x, self.spread(updates))
-        if self.is_whole:
-            return ops.scatter_add(x, updates, *self.indices, axes=self.axes)
-        zeros = full(0, x.type.with_shape(self.size))
-        return ops.add(x, self.spread(ops.scatter_add(zeros, updates, *self.indices, axes=self.axes)))
-
-    def set(self, x: Node, value: Node) -> Node:
-        """`x` with the selected elements replaced."""
-        new = self.updates(value)
-        if self.indices:
-            new = ops.scatter_set(self.window(x), new, *self.indices, axes=self.axes)
-        if self.is_whole:
-            return new
-        inside = self.spread(full(True, new.type.with_dtype(BOOL)))
-        return ops.where(inside, self.spread(new), x)
-
 
 def getitem(x: Node, index: Any) -> Node:
     """``x[index]``."""
-    entries = _entries(index, x)
-    if any(_is_mask(entry) for entry in entries):
+    entries = index_entries(index, x)
+    if any(is_mask(entry) for entry in entries):
         raise DeclarationIndexError(
             f"a mask selects an unknown number of the elements of {x.type}",
             hint="write np.where(mask, x, 0) and reduce that; x.at[mask].set(v) is fine",
         )
-    return _select(x.shape, entries).read(x)
-
-
-def at_add(x: Operand, index: Any, value: Operand) -> Node:
-    """``x.at[index].add(value)``: of duplicate indices all count."""
-    return _write(x, index, value, "add")
-
-
-def at_set(x: Operand, index: Any, value: Operand) -> Node:
-    """``x.at[index].set(value)``: of duplicate indices the last wins."""
-    return _write(x, index, value, "set")
-
-
-def _write(x: Operand, index: Any, value: Operand, how: str) -> Node:
-    base = as_node(x)
-    new = _value(base, value)
-    entries = _entries(index, base)
-    masks = [entry for entry in entries if _is_mask(entry)]
-    if not masks:
-        selection = _select(base.shape, entries)
-        return selection.add(base, new) if how == "add" else selection.set(base, new)
-    place = next(axis for axis, entry in enumerate(entries) if entry is masks[0])
-    if not all(entry == slice(None) for axis, entry in enumerate(entries) if axis != place):
-        raise DeclarationIndexError("a mask beside other indices", hint="combine them into one mask of x's shape")
-    mask = as_node(masks[0])
-    masked = base.shape[place : place + len(mask.shape)]
-    if mask.shape != masked:
-        raise DeclarationIndexError(f"a mask of shape {shape_text(mask.shape)} does not fit {base.type}")
-    mask = reshape(mask, mask.shape + (1,) * (len(base.shape) - place - len(mask.shape)))
-    chosen = broadcast(mask, base.shape)
-    added = broadcast(new, base.shape)
-    return ops.where(chosen, ops.add(base, added) if how == "add" else added, base)
-
-
-def _value(base: Node, value: Operand) -> Node:
-    value = lift(value)
-    if is_weak(value):
-        kind = np.result_type(base.dtype, 0 if isinstance(value, Dim) else type(value)(0))
-        if np.can_cast(kind, base.dtype, "same_kind"):
-            return number(value, base.type.with_shape(()))
-    elif np.can_cast(value.dtype, base.dtype, "same_kind"):
-        return cast(value, base.dtype)
-    name = value.type if isinstance(value, Node) else repr(value)
-    raise DeclarationTypeError(f"{name} does not go into {base.type}", hint="cast one of them with .astype first")
+    return select(x.shape, entries).read(x)
 
 
 # from NumPy's index to a selection ------------------------------------------------------------------------------------
 
 
-def _entries(index: Any, x: Node) -> list[Any]:
-    """One entry per axis (a mask stands for several) and per None, without Ellipsis; lists are arrays."""
+def index_entries(index: Any, x: Node) -> list[Any]:
+    """One entry per axis (a mask stands for several), per None, and for a '...' that stands for no axis."""
     items = list(index) if isinstance(index, tuple) else [index]
-    items = [np.asarray(item) if isinstance(item, list) and not _has_nodes(item) else item for item in items]
+    is_array = [isinstance(item, (list, tuple, range)) and not _has_nodes(item) for item in items]
+    items = [np.asarray(item) if flag else item for item, flag in zip(items, is_array, strict=True)]
     dots = [k for k, item in enumerate(items) if item is Ellipsis]
     if len(dots) > 1:
         raise DeclarationIndexError("an index can have only one '...'")
@@ -173,8 +104,9 @@ def _entries(index: Any, x: Node) -> list[Any]:
     if used > len(x.shape):
         raise DeclarationIndexError(f"{used} indices for {x.type}, which has {len(x.shape)} axes")
     at = dots[0] if dots else len(items)
-    items[at : at + 1] = [slice(None)] * (len(x.shape) - used)
-    return [item if item is None or isinstance(item, slice) else _checked(item) for item in items]
+    missing: list[Any] = [slice(None)] * (len(x.shape) - used)
+    items[at : at + 1] = missing or [Ellipsis] * len(dots)
+    return [item if item is None or item is Ellipsis or isinstance(item, slice) else _checked(item) for item in items]
 
 
 def _has_nodes(items: Iterable[Any]) -> bool:
@@ -206,18 +138,19 @@ def _checked(item: Any) -> Any:
     return node
 
 
-def _is_mask(entry: Any) -> bool:
+def is_mask(entry: Any) -> bool:
+    """Whether an entry is an array of booleans."""
     return isinstance(entry, Node) and entry.dtype == BOOL
 
 
-def _select(shape: Shape, entries: list[Any]) -> Selection:
+def select(shape: Shape, entries: list[Any]) -> Selection:
     """The selection that entries without masks mean."""
     advanced = any(isinstance(entry, Node) for entry in entries)
     windows: list[tuple[Extent, Extent, int]] = []
     axes: list[int] = []
     indices: list[Node] = []
     for entry in entries:
-        if entry is None:
+        if entry is None or entry is Ellipsis:
             continue
         axis, extent = len(windows), shape[len(windows)]
         if isinstance(entry, slice):
@@ -237,8 +170,11 @@ def _select(shape: Shape, entries: list[Any]) -> Selection:
 
 
 def _presentation(entries: list[Any], size: Shape, indexed: Shape) -> tuple[tuple[int, ...], Shape]:
-    """Where NumPy puts the axes of the index arrays: at the first of them if they stand together, else in front."""
-    is_index = [not (entry is None or isinstance(entry, slice)) for entry in entries]
+    """Where NumPy puts the axes of the index arrays: at the first of them if they stand together, else in front.
+
+    A '...' between them sets them apart, even where it stands for no axis.
+    """
+    is_index = [not (entry is None or entry is Ellipsis or isinstance(entry, slice)) for entry in entries]
     arrays = any(isinstance(entry, Node) for entry in entries)
     places = [k for k, flag in enumerate(is_index) if flag] if arrays else []
     together = bool(places) and places[-1] - places[0] + 1 == len(places)
@@ -247,6 +183,8 @@ def _presentation(entries: list[Any], size: Shape, indexed: Shape) -> tuple[tupl
     for k, entry in enumerate(entries):
         if places and together and k == places[0]:
             result.extend(indexed)
+        if entry is Ellipsis:
+            continue
         if entry is None:
             result.append(1)
             continue
@@ -317,53 +255,3 @@ def wrapped(index: Operand, extent: Extent, axis: int) -> Node:
         raise DeclarationIndexError(f"index {wrong.flat[0]} is out of range for axis {axis} with {extent} elements")
     positions = known.astype(INDEX)
     return constant(value=Literal(np.where(positions < 0, positions + extent, positions)), shape=node.shape)
-
-
-# NumPy's functions of indices -----------------------------------------------------------------------------------------
-
-
-def take(a: Operand, indices: Operand, axis: int | None = None, *, mode: str = "raise") -> Node:
-    """The elements at some indices along an axis (of all, flattened, if it is None)."""
-    if mode != "raise":
-        raise DeclarationValueError(f"np.take of views has no mode {mode!r}", hint="clip the indices with np.clip")
-    x = ravel(a) if axis is None else as_node(a)
-    place = as_axis(0 if axis is None else axis, len(x.shape))
-    return getitem(x, (*(slice(None),) * place, _index_node(indices)))
-
-
-def take_along_axis(arr: Operand, indices: Operand, axis: int | None = -1) -> Node:
-    """The elements at indices that are given for every position of the other axes, which broadcast."""
-    x, index = as_node(arr), _index_node(indices)
-    if axis is None:
-        x, axis = ravel(x), 0
-    if len(x.shape) != len(index.shape):
-        raise DeclarationValueError(f"take_along_axis wants indices of the rank of {x.type}, got {index.type}")
-    axis = as_axis(axis, len(x.shape))
-    others = broadcast_shapes(*((*t.shape[:axis], *t.shape[axis + 1 :]) for t in (x, index)))
-    x, index = (broadcast(t, (*others[:axis], t.shape[axis], *others[axis:])) for t in (x, index))
-    places = [ops.iota(shape=index.shape, axis=k, dtype=INDEX) for k in range(len(index.shape))]
-    places[axis] = wrapped(index, x.shape[axis], axis)
-    return ops.gather(x, *places, axes=tuple(range(len(places))))
-
-
-def pick(x: Node, index: Node) -> Node:
-    """The element at an index along the last axis, for every position of the others."""
-    places = [ops.iota(shape=index.shape, axis=k, dtype=INDEX) for k in range(len(index.shape))]
-    places.append(wrapped(index, x.shape[-1], len(places)))
-    return ops.gather(x, *places, axes=tuple(range(len(places))))
-
-
-def _index_node(indices: Operand) -> Node:
-    node = as_node(indices)
-    if not is_integer(node):
-        raise DeclarationIndexError(f"indices are integers, not {node.type}", hint="cast them: k.astype('int64')")
-    return node
-
-
-def one_hot(k: Operand, depth: Extent, dtype: Any = "float64") -> Node:
-    """1 at position k of a new last axis of `depth` elements, 0 elsewhere."""
-    index = _index_node(k)
-    positions = expand_dims(wrapped(index, depth, len(index.shape)), -1)
-    shape = (*index.shape, depth)
-    hits = ops.equal(broadcast(positions, shape), ops.iota(shape=shape, axis=len(shape) - 1, dtype=INDEX))
-    return cast(hits, dtype_of(dtype))

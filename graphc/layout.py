@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from graphc.operands import (
     as_node,
     as_shape,
     broadcast,
+    broadcast_shapes,
     cast,
     dtype_of,
     lift,
@@ -81,10 +82,56 @@ def broadcast_to(array: Operand, shape: Any) -> Node:
     return broadcast(as_node(array), as_shape(shape))
 
 
-def atleast_1d(a: Operand) -> Node:
+def atleast_1d(*arys: Operand) -> Node | tuple[Node, ...]:
+    """A scalar as an array of one element; arrays as they are. A tuple of several."""
+    return each(row, arys)
+
+
+def atleast_2d(*arys: Operand) -> Node | tuple[Node, ...]:
+    """A scalar or vector as a matrix of one row; arrays as they are. A tuple of several."""
+    return each(lambda a: x if len((x := row(a)).shape) > 1 else expand_dims(x, 0), arys)
+
+
+def atleast_3d(*arys: Operand) -> Node | tuple[Node, ...]:
+    """A vector as ``[1, n, 1]`` and a matrix as ``[n, m, 1]``; arrays as they are. A tuple of several."""
+    return each(sheets, arys)
+
+
+def row(a: Operand) -> Node:
     """A scalar as an array of one element; arrays as they are."""
     x = as_node(a)
     return x if x.shape else reshape(x, (1,))
+
+
+def sheets(a: Operand) -> Node:
+    """An array of at least three axes, as `np.atleast_3d` adds them."""
+    x = row(a)
+    x = expand_dims(x, 0) if len(x.shape) == 1 else x
+    return expand_dims(x, -1) if len(x.shape) == 2 else x
+
+
+def each(function: Callable[[Operand], Node], arys: Sequence[Operand]) -> Node | tuple[Node, ...]:
+    """The function of one array, or a tuple of it of several."""
+    results = tuple(function(a) for a in arys)
+    return results[0] if len(results) == 1 else results
+
+
+def size(a: Operand, axis: Any = None) -> Extent:
+    """The number of elements, or that along axes."""
+    x = as_node(a)
+    return product(x.shape[k] for k in as_axes(axis, len(x.shape)))
+
+
+def copy(a: Operand) -> Node:
+    """The array itself: nothing changes it."""
+    return as_node(a)
+
+
+def broadcast_arrays(*args: Operand) -> tuple[Node, ...]:
+    """Arrays spread over the shape that all broadcast to, each in its own dtype."""
+    nodes = [as_node(a) for a in args]
+    shape = broadcast_shapes(*(node.shape for node in nodes))
+    return tuple(broadcast(node, shape) for node in nodes)
 
 
 # axes -----------------------------------------------------------------------------------------------------------------
@@ -94,6 +141,8 @@ def transpose(a: Operand, axes: Any = None) -> Node:
     """The axes in another order, reversed if none is given."""
     x = as_node(a)
     ndim = len(x.shape)
+    if axes is not None and not isinstance(axes, (tuple, list, np.ndarray, range)):
+        raise DeclarationTypeError(f"transpose of {x.type} wants a tuple of its axes, got {axes!r}")
     order = tuple(reversed(range(ndim))) if axes is None else tuple(as_axis(axis, ndim) for axis in axes)
     if sorted(order) != list(range(ndim)):
         raise DeclarationValueError(f"transpose of {x.type} wants each of its {ndim} axes once, got {axes}")
@@ -129,6 +178,51 @@ def moveaxis(a: Operand, source: Any, destination: Any) -> Node:
     return transpose(x, [placed[k] if k in placed else next(rest) for k in range(ndim)])
 
 
+def rollaxis(a: Operand, axis: int, start: int = 0) -> Node:
+    """An axis moved before the one that stands at `start` (which may be the number of axes)."""
+    x = as_node(a)
+    ndim = len(x.shape)
+    start = whole_number("np.rollaxis", "start", start)
+    axis, place = as_axis(axis, ndim), as_axis(start, ndim + 1 if start >= 0 else ndim)
+    return moveaxis(x, axis, place - (axis < place))
+
+
+def rot90(m: Operand, k: int = 1, axes: Any = (0, 1)) -> Node:
+    """The plane of two axes turned `k` times by a quarter, from the first towards the second."""
+    x = as_node(m)
+    if not isinstance(axes, (tuple, list)) or len(axes) != 2:
+        raise DeclarationValueError(f"np.rot90 turns a plane of two axes, got axes={axes!r}")
+    first, second = (as_axis(axis, len(x.shape)) for axis in axes)
+    if first == second:
+        raise DeclarationValueError(f"np.rot90 turns a plane of two different axes, got axes={axes}")
+    match whole_number("np.rot90", "k", k) % 4:
+        case 0:
+            return x
+        case 1:
+            return swapaxes(flip(x, second), first, second)
+        case 2:
+            return flip(x, (first, second))
+        case _:
+            return flip(swapaxes(x, first, second), second)
+
+
+def whole_number(function: str, name: str, value: Any) -> int:
+    """An argument that must be an int known at the declaration."""
+    if isinstance(value, (bool, Node)) or not hasattr(value, "__index__") or isinstance(value, Dim):
+        raise DeclarationTypeError(f"{function} wants {name} as an int known at the declaration, got {value!r}")
+    result: int = value.__index__()
+    return result
+
+
+def window(x: Node, axis: int, start: Extent, size: Extent, step: int = 1) -> Node:
+    """The elements ``start, start + step, ...`` along one axis."""
+    if start == 0 and size == x.shape[axis] and step == 1:
+        return x
+    shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+    starts = tuple(start if k == axis else 0 for k in range(len(shape)))
+    return ops.slice_(x, start=starts, size=shape, step=tuple(step if k == axis else 1 for k in range(len(shape))))
+
+
 def flip(m: Operand, axis: Any = None) -> Node:
     """The elements in reverse order along axes (all, if none is given)."""
     x = as_node(m)
@@ -144,7 +238,7 @@ def flip(m: Operand, axis: Any = None) -> Node:
 
 def concatenate(arrays: Sequence[Operand], axis: int | None = 0) -> Node:
     """Arrays one after the other along an axis (flattened, if it is None)."""
-    nodes = _promoted(arrays, "np.concatenate")
+    nodes = promoted(arrays, "np.concatenate")
     if axis is None:
         nodes, axis = [ravel(node) for node in nodes], 0
     ranks = {len(node.shape) for node in nodes}
@@ -158,7 +252,7 @@ def concatenate(arrays: Sequence[Operand], axis: int | None = 0) -> Node:
 
 def stack(arrays: Sequence[Operand], axis: int = 0) -> Node:
     """Arrays of one shape side by side along a new axis."""
-    nodes = _promoted(arrays, "np.stack")
+    nodes = promoted(arrays, "np.stack")
     if len({node.shape for node in nodes}) > 1:
         raise DeclarationValueError(
             f"np.stack wants arrays of one shape, got {', '.join(str(node.type) for node in nodes)}"
@@ -168,17 +262,18 @@ def stack(arrays: Sequence[Operand], axis: int = 0) -> Node:
 
 def hstack(tup: Sequence[Operand]) -> Node:
     """Arrays one after the other along the second axis, vectors along their only one."""
-    nodes = [atleast_1d(node) for node in _promoted(tup, "np.hstack")]
+    nodes = [row(node) for node in promoted(tup, "np.hstack")]
     return concatenate(nodes, 0 if len(nodes[0].shape) == 1 else 1)
 
 
 def vstack(tup: Sequence[Operand]) -> Node:
     """Arrays one below the other; vectors are rows."""
-    nodes = [atleast_1d(node) for node in _promoted(tup, "np.vstack")]
+    nodes = [row(node) for node in promoted(tup, "np.vstack")]
     return concatenate([expand_dims(node, 0) if len(node.shape) == 1 else node for node in nodes], 0)
 
 
-def _promoted(arrays: Any, name: str) -> list[Node]:
+def promoted(arrays: Any, name: str) -> list[Node]:
+    """Arrays to be joined, in their common dtype."""
     if not isinstance(arrays, (list, tuple)) or not arrays:
         raise DeclarationTypeError(f"{name} wants a list or tuple of at least one array, got {arrays!r}")
     lifted = [lift(array) for array in arrays]

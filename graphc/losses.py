@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from graphc.arithmetic import add, equal, multiply, square, subtract
-from graphc.indexing import pick, wrapped
+from graphc.indexing import wrapped
 from graphc.ir import ops
 from graphc.ir.core import Node
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.operands import Operand, as_float, as_node, broadcast_shapes, cast, is_integer
+from graphc.picking import pick
 from graphc.reductions import argmax, log_softmax, logsumexp, mean, sum
 from graphc.views import public
 

@@ -1,17 +1,43 @@
-"""NumPy's matrix and tensor products on nodes, all by way of one batched matrix product."""
+"""NumPy's products of vectors, matrices and tensors on nodes, most by way of one batched matrix product."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from graphc.arithmetic import multiply
+import numpy as np
+
+from graphc.arithmetic import add, multiply, subtract, truth
 from graphc.ir import ops
 from graphc.ir.core import Node
-from graphc.ir.dims import Extent, product
+from graphc.ir.dims import Dim, Extent, product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
-from graphc.layout import expand_dims, ravel, reshape, transpose
-from graphc.operands import Operand, as_axes, as_axis, as_node, broadcast, broadcast_shapes, cast, lift, result_dtype
+from graphc.layout import (
+    expand_dims,
+    eye,
+    moveaxis,
+    promoted,
+    ravel,
+    reshape,
+    stack,
+    transpose,
+    whole_number,
+    window,
+    zeros_like,
+)
+from graphc.operands import (
+    BOOL,
+    INDEX,
+    Operand,
+    as_axes,
+    as_axis,
+    as_node,
+    broadcast,
+    broadcast_shapes,
+    cast,
+    lift,
+    result_dtype,
+)
 from graphc.reductions import sum as sum_over
 
 
@@ -34,10 +60,36 @@ def matmul(x1: Operand, x2: Operand) -> Node:
             f"matmul: the inner dims of {a.type} and {b.type} differ: {left.shape[-1]} is not {right.shape[-2]}"
         )
     batch = broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    result = ops.matmul(broadcast(left, batch + left.shape[-2:]), broadcast(right, batch + right.shape[-2:]))
+    matrices = broadcast(left, batch + left.shape[-2:]), broadcast(right, batch + right.shape[-2:])
+    result = _any_of_both(*matrices) if left.dtype == BOOL else ops.matmul(*matrices)
     rows = result.shape[-2:-1] if len(a.shape) > 1 else ()
     columns = result.shape[-1:] if len(b.shape) > 1 else ()
     return reshape(result, batch + rows + columns)
+
+
+def _any_of_both(left: Node, right: Node) -> Node:
+    """The product of boolean matrices: "or" over "and"."""
+    return truth(ops.matmul(cast(left, INDEX), cast(right, INDEX)))
+
+
+def matvec(x1: Operand, x2: Operand) -> Node:
+    """Matrices times vectors: the last two axes and the last one, those before broadcast."""
+    matrices, vectors = _pair(x1, x2)
+    if len(matrices.shape) < 2 or not vectors.shape:
+        raise DeclarationValueError(f"np.matvec wants matrices and vectors, got {matrices.type} and {vectors.type}")
+    return _without(matmul(matrices, expand_dims(vectors, -1)), -1)
+
+
+def vecmat(x1: Operand, x2: Operand) -> Node:
+    """Vectors times matrices: the last axis and the last two, those before broadcast."""
+    vectors, matrices = _pair(x1, x2)
+    if len(matrices.shape) < 2 or not vectors.shape:
+        raise DeclarationValueError(f"np.vecmat wants vectors and matrices, got {vectors.type} and {matrices.type}")
+    return _without(matmul(expand_dims(vectors, -2), matrices), -2)
+
+
+def _without(x: Node, axis: int) -> Node:
+    return reshape(x, tuple(extent for k, extent in enumerate(x.shape) if k != len(x.shape) + axis))
 
 
 def dot(a: Operand, b: Operand) -> Node:
@@ -74,12 +126,14 @@ def outer(a: Operand, b: Operand) -> Node:
 def tensordot(a: Operand, b: Operand, axes: Any = 2) -> Node:
     """The sum of products over some axes of both: their number (the last and the first), or a pair of axes."""
     left, right = _pair(a, b)
-    if isinstance(axes, int):
+    if isinstance(axes, (int, np.integer)):
         if not 0 <= axes <= min(len(left.shape), len(right.shape)):
             raise DeclarationValueError(f"tensordot over {axes} axes of {left.type} and {right.type}")
         axes = (range(len(left.shape) - axes, len(left.shape)), range(axes))
+    if not isinstance(axes, (tuple, list)) or len(axes) != 2:
+        raise DeclarationTypeError(f"tensordot wants a number of axes, or a pair of lists of them, got {axes!r}")
     ours, theirs = (
-        [as_axis(k, len(node.shape)) for k in (one if isinstance(one, Iterable) else (one,))]
+        [as_axis(k, len(node.shape)) for k in (one if isinstance(one, (tuple, list, range)) else (one,))]
         for one, node in zip(axes, (left, right), strict=True)
     )
     for node, used in ((left, ours), (right, theirs)):
@@ -96,85 +150,142 @@ def tensordot(a: Operand, b: Operand, axes: Any = 2) -> Node:
     return reshape(matrix, (*(left.shape[k] for k in rows), *(right.shape[k] for k in columns)))
 
 
-# einsum ---------------------------------------------------------------------------------------------------------------
+def linalg_outer(x1: Operand, x2: Operand) -> Node:
+    """The product of every element of one vector with every one of another."""
+    left, right = _pair(x1, x2)
+    if len(left.shape) != 1 or len(right.shape) != 1:
+        raise DeclarationValueError(f"np.linalg.outer wants vectors, got {left.type} and {right.type}")
+    return outer(left, right)
 
 
-def einsum(subscripts: str, *operands: Operand) -> Node:
-    """NumPy's einsum with a subscript string, without repeated letters in one operand and without ``...``.
-
-    Operands are contracted from left to right, each pair by one batched matrix product.
-    """
-    terms, output, nodes = _parse(subscripts, operands)
-    sizes: dict[str, Extent] = {}
-    for term, node in zip(terms, nodes, strict=True):
-        for letter, extent in zip(term, node.shape, strict=True):
-            if sizes.setdefault(letter, extent) != extent:
-                raise DeclarationValueError(
-                    f"einsum {subscripts!r}: {letter} is both {sizes[letter]} and {extent} in "
-                    f"{', '.join(str(node.type) for node in nodes)}"
-                )
-    term, node = terms[0], nodes[0]
-    for k in range(1, len(nodes)):
-        needed = set("".join((output, *terms[k + 1 :])))
-        term, node = _contract(term, node, terms[k], nodes[k], needed)
-    term, node = _sum_out(term, node, set(output))
-    return transpose(node, [term.index(letter) for letter in output])
+def linalg_vecdot(x1: Operand, x2: Operand, *, axis: int = -1) -> Node:
+    """The sum of the products along an axis."""
+    return vecdot(x1, x2, axis)
 
 
-def _parse(subscripts: Any, operands: Sequence[Operand]) -> tuple[list[str], str, list[Node]]:
-    if not isinstance(subscripts, str):
-        raise DeclarationTypeError(f"einsum wants its subscripts as a string, such as 'ij,jk->ik', got {subscripts!r}")
-    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    letters = "".join(terms)
-    if not arrow:
-        output = "".join(sorted(letter for letter in set(letters) if letters.count(letter) == 1))
-    if any(not term.isalpha() for term in (*terms, output) if term) or any(len(set(t)) < len(t) for t in terms):
-        raise DeclarationValueError(
-            f"einsum {subscripts!r}: views take plain letters, none twice in one operand",
-            hint="write other cases with np.sum, np.transpose and @",
-        )
-    if len(set(output)) < len(output) or not set(output) <= set(letters):
-        raise DeclarationValueError(f"einsum {subscripts!r}: the result's letters must be distinct, and in an operand")
-    lifted = [lift(operand) for operand in operands]
-    if len(terms) != len(lifted):
-        raise DeclarationValueError(f"einsum {subscripts!r} is for {len(terms)} operands, got {len(lifted)}")
-    dtype = result_dtype(*lifted)
-    nodes = [cast(as_node(value), dtype) for value in lifted]
-    for term, node in zip(terms, nodes, strict=True):
-        if len(term) != len(node.shape):
-            raise DeclarationValueError(f"einsum {subscripts!r}: {term!r} does not fit the axes of {node.type}")
-    return terms, output, nodes
-
-
-def _sum_out(term: str, node: Node, needed: set[str]) -> tuple[str, Node]:
-    """Sum over the letters that nothing needs."""
-    axes = tuple(k for k, letter in enumerate(term) if letter not in needed)
-    return "".join(letter for letter in term if letter in needed), ops.sum_(node, axes=axes) if axes else node
-
-
-def _contract(a_term: str, a: Node, b_term: str, b: Node, needed: set[str]) -> tuple[str, Node]:
-    """Two operands as one: shared letters are batches where they are needed later, else summed by the product."""
-    a_term, a = _sum_out(a_term, a, needed | set(b_term))
-    b_term, b = _sum_out(b_term, b, needed | set(a_term))
-    batch = [letter for letter in a_term if letter in b_term and letter in needed]
-    summed = [letter for letter in a_term if letter in b_term and letter not in needed]
-    rows = [letter for letter in a_term if letter not in b_term]
-    columns = [letter for letter in b_term if letter not in a_term]
-    sizes = dict(zip(a_term + b_term, a.shape + b.shape, strict=True))
-
-    def extents(letters: list[str]) -> tuple[Extent, ...]:
-        return tuple(sizes[letter] for letter in letters)
-
-    left = transpose(a, [a_term.index(letter) for letter in batch + rows + summed])
-    right = transpose(b, [b_term.index(letter) for letter in batch + summed + columns])
-    result_shape = extents(batch + rows + columns)
-    if not summed:  # nothing to add up: a product of elements, not of matrices
-        left = reshape(left, extents(batch + rows) + (1,) * len(columns))
-        right = reshape(right, extents(batch) + (1,) * len(rows) + extents(columns))
-        return "".join(batch + rows + columns), multiply(left, right)
-    matrix = ops.matmul(
-        reshape(left, (*extents(batch), product(extents(rows)), product(extents(summed)))),
-        reshape(right, (*extents(batch), product(extents(summed)), product(extents(columns)))),
+def kron(a: Operand, b: Operand) -> Node:
+    """Every element of `a` times the whole of `b`, put together in the order of `a`."""
+    left, right = _pair(a, b)
+    ndim = max(len(left.shape), len(right.shape))
+    outside, inside = ((1,) * (ndim - len(node.shape)) + node.shape for node in (left, right))
+    grid = multiply(
+        reshape(left, tuple(extent for size in outside for extent in (size, 1))),
+        reshape(right, tuple(extent for size in inside for extent in (1, size))),
     )
-    return "".join(batch + rows + columns), reshape(matrix, result_shape)
+    return reshape(grid, tuple(one * other for one, other in zip(outside, inside, strict=True)))
+
+
+def cross(
+    a: Operand, b: Operand, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Node:
+    """The cross product of vectors of three elements along an axis."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    left, right = _pair(a, b)
+    if not left.shape or not right.shape:
+        raise DeclarationValueError(f"np.cross wants vectors of 3 elements, got {left.type} and {right.type}")
+    x, y = moveaxis(left, axisa, -1), moveaxis(right, axisb, -1)
+    if x.shape[-1] != 3 or y.shape[-1] != 3:
+        raise DeclarationValueError(
+            f"np.cross wants vectors of 3 elements, got {left.type} and {right.type} along axes {axisa} and {axisb}",
+            hint="of plane vectors it is x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]",
+        )
+    (x0, x1, x2), (y0, y1, y2) = _components(x), _components(y)
+    parts = [
+        subtract(multiply(x1, y2), multiply(x2, y1)),
+        subtract(multiply(x2, y0), multiply(x0, y2)),
+        subtract(multiply(x0, y1), multiply(x1, y0)),
+    ]
+    return moveaxis(stack(parts, -1), -1, axisc)
+
+
+def linalg_cross(x1: Operand, x2: Operand, *, axis: int = -1) -> Node:
+    """The cross product of vectors of three elements along an axis."""
+    return cross(x1, x2, axis=axis)
+
+
+def _components(x: Node) -> list[Node]:
+    """The three components along the last axis."""
+    last = len(x.shape) - 1
+    return [reshape(window(x, last, k, 1), x.shape[:-1]) for k in range(3)]
+
+
+# chains and powers ----------------------------------------------------------------------------------------------------
+
+# What a symbolic extent counts where the order of products is chosen.
+NOMINAL = 1024
+
+
+def multi_dot(arrays: Sequence[Operand]) -> Node:
+    """The product of two or more matrices in the order that costs least (a vector may be the first and the last)."""
+    if not isinstance(arrays, (list, tuple)) or len(arrays) < 2:
+        raise DeclarationValueError("np.linalg.multi_dot wants a list of at least two arrays")
+    nodes = promoted(arrays, "np.linalg.multi_dot")
+    first_is_row, last_is_column = len(nodes[0].shape) == 1, len(nodes[-1].shape) == 1
+    if first_is_row:
+        nodes[0] = expand_dims(nodes[0], 0)
+    if last_is_column:
+        nodes[-1] = expand_dims(nodes[-1], 1)
+    if any(len(node.shape) != 2 for node in nodes):
+        types = ", ".join(str(node.type) for node in nodes)
+        raise DeclarationValueError(f"np.linalg.multi_dot wants matrices, got {types}", hint="@ multiplies stacks")
+    result = _chained(nodes)
+    rows, columns = result.shape
+    return reshape(result, (() if first_is_row else (rows,)) + (() if last_is_column else (columns,)))
+
+
+def _chained(nodes: list[Node]) -> Node:
+    """The product in the cheapest order (Cormen et al., Introduction to Algorithms, 15.2)."""
+    sizes = [_nominal(extent) for extent in (nodes[0].shape[0], *(node.shape[1] for node in nodes))]
+    count = len(nodes)
+    best = {(k, k): (0, nodes[k]) for k in range(count)}
+    for length in range(1, count):
+        for start in range(count - length):
+            stop = start + length
+            cost, cut = min(
+                (best[start, k][0] + best[k + 1, stop][0] + sizes[start] * sizes[k + 1] * sizes[stop + 1], k)
+                for k in range(start, stop)
+            )
+            best[start, stop] = cost, matmul(best[start, cut][1], best[cut + 1, stop][1])
+    return best[0, count - 1][1]
+
+
+def _nominal(extent: Extent) -> int:
+    return extent.bind(dict.fromkeys(extent.names, NOMINAL)) if isinstance(extent, Dim) else extent
+
+
+def matrix_power(a: Operand, n: int) -> Node:
+    """Square matrices (the last two axes) to a known power of at least 0, by repeated squaring."""
+    x = as_node(a)
+    if len(x.shape) < 2 or x.shape[-1] != x.shape[-2]:
+        raise DeclarationValueError(f"np.linalg.matrix_power wants square matrices, got {x.type}")
+    n = whole_number("np.linalg.matrix_power", "n", n)
+    if n < 0:
+        raise DeclarationValueError(
+            f"np.linalg.matrix_power of views takes powers of at least 0, got {n}", hint="invert the matrix first"
+        )
+    if n == 0:
+        return broadcast(eye(x.shape[-1], dtype=x.dtype), x.shape)
+    result, square = None, x
+    while True:
+        if n % 2:
+            result = square if result is None else matmul(result, square)
+        n //= 2
+        if n == 0:
+            assert result is not None
+            return result
+        square = matmul(square, square)
+
+
+def polyval(p: Operand, x: Operand) -> Node:
+    """The polynomial with the coefficients `p`, the highest first, at `x`, by Horner's rule."""
+    coefficients, at = as_node(p), as_node(x)
+    if len(coefficients.shape) != 1 or isinstance(coefficients.shape[0], Dim):
+        raise DeclarationValueError(
+            f"np.polyval wants a vector of known length as coefficients, got {coefficients.type}",
+            hint="of a symbolic length: np.sum(p[::-1] * x[..., None] ** np.arange(n), -1) with graphc.arange",
+        )
+    result = zeros_like(at)
+    for k in range(coefficients.shape[0]):
+        result = add(multiply(result, at), reshape(window(coefficients, 0, k, 1), ()))
+    return result

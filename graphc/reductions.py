@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.arithmetic import absolute, divide, power, sqrt, square, subtract, truth
+from graphc.arithmetic import absolute, divide, equal, power, sqrt, square, subtract, truth
 from graphc.ir import ops
 from graphc.ir.core import Node, Op
 from graphc.ir.dims import product
@@ -118,6 +118,25 @@ def ptp(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
 def count_nonzero(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
     """How many elements are not zero."""
     return sum(truth(a), axis, keepdims=keepdims)
+
+
+def array_equal(a1: Operand, a2: Operand, equal_nan: bool = False) -> Node:
+    """Whether two arrays have one shape and equal elements (nan too, if `equal_nan`)."""
+    left, right = as_node(a1), as_node(a2)
+    if len(left.shape) != len(right.shape):
+        return number(False, TensorType(BOOL))
+    for one, other in zip(left.shape, right.shape, strict=True):
+        if one != other and isinstance(one, int) and isinstance(other, int):
+            return number(False, TensorType(BOOL))
+    if left.shape != right.shape:
+        raise DeclarationValueError(
+            f"np.array_equal: whether {left.type} and {right.type} have one shape is not known at the declaration",
+            hint="use one dim name for sizes that are equal",
+        )
+    same = equal(left, right)
+    if equal_nan and left.type.is_float and right.type.is_float:
+        same = ops.logical_or(same, ops.logical_and(ops.isnan(left), ops.isnan(right)))
+    return all(same)
 
 
 def _position(op: Op) -> Callable[..., Node]:

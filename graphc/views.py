@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, ParamSpec
 
 import numpy as np
 
-from graphc import indexing
-from graphc.dispatch import FUNCTIONS, UFUNCS
+from graphc import arithmetic, indexing
+from graphc.dispatch import FUNCTIONS, HINTS, UFUNCS, written
 from graphc.ir.core import Node
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import DeclarationError, DeclarationTypeError, DifferentiationError
 from graphc.ir.ops import OPS
 from graphc.ir.types import Shape
 from graphc.locations import Place, user_place
-from graphc.operands import Operand, as_node, cast, dtype_of
+from graphc.operands import Operand, as_node
+from graphc.writing import CHANGES
 
 if TYPE_CHECKING:
     from graphc.planner import Scope
@@ -130,9 +131,9 @@ class View:
             known = inspect.signature(FUNCTIONS[func]).parameters
             unknown = [key for key in given if key not in known]
             if unknown:
-                self._refuse_keyword(f"np.{func.__name__}", unknown[0], [*known][1:])
-            self._refuse(f"np.{func.__name__} of a view: {error}")
-        return apply(func.__name__, FUNCTIONS[func], args, given)
+                self._refuse_keyword(_numpy_name(func), unknown[0], [*known][1:])
+            self._refuse(f"{_numpy_name(func)} of a view: {error}")
+        return apply(written(func), FUNCTIONS[func], args, given)
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse("a view has no values to make an array of", "compile it and call that: graphc.compile(view)(...)")
@@ -194,10 +195,10 @@ class View:
         if isinstance(function, np.ufunc) and getattr(np, name, None) is not function:
             instead = f"write graphc.{name}(x)" if name in OPS else None
             self._refuse(f"{name}, a ufunc that is not NumPy's, does not work on views", instead)
-        supported = {one.__name__: one for one in (*FUNCTIONS, *UFUNCS)}
-        near = difflib.get_close_matches(name, sorted(supported), n=3)
-        nearest = f"the nearest that work: {', '.join(_numpy_name(supported[one]) for one in near)}" if near else None
-        self._refuse(f"{_numpy_name(function)} does not work on views yet", _FUNCTION_HINTS.get(name, nearest))
+        names = {one.__name__: _numpy_name(one) for one in (*FUNCTIONS, *UFUNCS) if one.__name__.isidentifier()}
+        near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.4)
+        nearest = f"the nearest that work: {', '.join(names[one] for one in near)}" if near else None
+        self._refuse(f"{_numpy_name(function)} does not work on views yet", HINTS.get(name, nearest))
 
     # operators --------------------------------------------------------------------------------------------------------
 
@@ -322,14 +323,14 @@ class View:
 
     @property
     def at(self) -> At:
-        """``x.at[index].add(v)`` and ``x.at[index].set(v)`` are x with some elements changed."""
+        """``x.at[index].set(v)``, and so ``add``, ``multiply``, ``max``, ``min``: x with some elements changed."""
         return At(self)
 
     # ndarray's methods ------------------------------------------------------------------------------------------------
 
     def astype(self, dtype: Any) -> View:
         """The elements converted to another dtype."""
-        return _one(apply("astype", _astype, (self, dtype)))
+        return _one(apply("astype", arithmetic.astype, (self, dtype)))
 
     def reshape(self, *shape: Any) -> View:
         """The elements in C order in another shape, given as a tuple or as extents; one may be -1."""
@@ -343,6 +344,18 @@ class View:
     def swapaxes(self, axis1: int, axis2: int) -> View:
         """Two axes in each other's place."""
         return _function(np.swapaxes, self, axis1, axis2)
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> View:
+        """Every element so many times in a row, in the flattened view unless an axis is given."""
+        return _function(np.repeat, self, repeats, **_given(axis=axis))
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> View:
+        """The diagonal of two axes, as the last axis."""
+        return _function(np.diagonal, self, offset, axis1, axis2)
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> View:
+        """The sum of the diagonal of two axes."""
+        return _function(np.trace, self, offset, axis1, axis2)
 
     def squeeze(self, axis: Any = None) -> View:
         """The view without its axes of extent 1, or without the given ones of them."""
@@ -418,7 +431,7 @@ class View:
 
 
 class At:
-    """A view about to be changed at an index: ``x.at[index].add(v)``, ``.set(v)``."""
+    """A view about to be changed at an index: ``x.at[index].add(v)`` and its kin."""
 
     __slots__ = ("_view",)
 
@@ -430,7 +443,7 @@ class At:
 
 
 class AtIndex:
-    """Some elements of a view, to be added to or replaced in a new view."""
+    """Some elements of a view, to be changed in a new view: those at an index, or where a mask of x's shape holds."""
 
     __slots__ = ("_index", "_view")
 
@@ -439,11 +452,26 @@ class AtIndex:
 
     def add(self, value: Operand) -> View:
         """The view with `value` added at the index; of duplicate indices all count."""
-        return _one(apply("at_add", indexing.at_add, (self._view, self._index, value)))
+        return self._changed("add", value)
 
     def set(self, value: Operand) -> View:
         """The view with `value` at the index; of duplicate indices the last wins."""
-        return _one(apply("at_set", indexing.at_set, (self._view, self._index, value)))
+        return self._changed("set", value)
+
+    def multiply(self, value: Operand) -> View:
+        """The view multiplied by `value` at the index, which has no duplicates."""
+        return self._changed("multiply", value)
+
+    def max(self, value: Operand) -> View:
+        """The view with the larger of itself and `value` at the index; of duplicate indices all count."""
+        return self._changed("max", value)
+
+    def min(self, value: Operand) -> View:
+        """The view with the smaller of itself and `value` at the index; of duplicate indices all count."""
+        return self._changed("min", value)
+
+    def _changed(self, how: str, value: Operand) -> View:
+        return _one(apply(f"at_{how}", CHANGES[how], (self._view, self._index, value)))
 
 
 # making views ---------------------------------------------------------------------------------------------------------
@@ -475,14 +503,15 @@ def apply(
     if not isinstance(result, (Node, tuple)):
         return result
     operands, call, place = tuple(dict.fromkeys(views)), Call(name, args, kwargs), user_place()
+    # x.astype(x.dtype) is x: one view, which keeps its name.
+    same = {operand.node: operand for operand in reversed(operands)}
     if isinstance(result, Node):
-        # x.astype(x.dtype) is x: one view, which keeps its name.
-        same = [operand for operand in operands if operand.node is result]
-        return same[0] if same else View(result, operands, call, place)
+        return same[result] if result in same else View(result, operands, call, place)
     parts = (
-        View(one, operands, call._replace(part=part), place) if isinstance(one, Node) else one
+        one if not isinstance(one, Node) else same[one] if one in same
+        else View(one, operands, call._replace(part=part), place)
         for part, one in enumerate(result)
-    )
+    )  # fmt: skip
     make = getattr(type(result), "_make", tuple)  # what NumPy names the parts of stays named
     return make(parts)
 
@@ -532,12 +561,6 @@ def shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _numpy_name(function: Callable[..., Any]) -> str:
-    """How a NumPy function is called: np.sum, np.linalg.det."""
-    module = function.__module__ or "numpy"  # where it is documented
-    return f"np{module.removeprefix('numpy')}.{function.__name__}"
-
-
 def _unwrap(value: Any, views: list[View]) -> Any:
     if isinstance(value, View):
         views.append(value)
@@ -545,6 +568,11 @@ def _unwrap(value: Any, views: list[View]) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_unwrap(item, views) for item in value)
     return value
+
+
+def _numpy_name(function: Any) -> str:
+    """How a function of NumPy is written: ``np.linalg.norm``."""
+    return f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy", "np", 1)
 
 
 def _one(result: Any) -> View:
@@ -565,19 +593,10 @@ def _given(**kwargs: Any) -> dict[str, Any]:
     return {key: value for key, value in kwargs.items() if value is not None and value is not False}
 
 
-def _astype(x: Node, dtype: Any) -> Node:
-    return cast(x, dtype_of(dtype))
-
-
 _METHOD_HINTS = {
     "reduce": "write np.sum, np.max, np.min, np.any or np.all",
     "outer": "add axes: x[:, None] * y[None, :]",
     "at": "write x.at[index].add(value): a new view",
-}
-_FUNCTION_HINTS = {
-    "ldexp": "write x1 * np.exp2(x2)",
-    "frexp": "write np.floor(np.log2(np.abs(x))) + 1 for the exponent",
-    "piecewise": "write np.select([condition, ...], [value, ...], default)",
 }
 _KEYWORD_HINTS = {
     "out": "views are immutable: use the result",

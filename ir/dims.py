@@ -327,11 +327,21 @@ def _extremum(op: str, left: Any, right: Any, take_left: Callable[[int], bool]) 
 
 
 def _sign(difference: Extent) -> int | None:
-    """The sign of an extent where it is the same for all sizes: extents are not negative, so neither are products."""
+    """The sign of an extent where it is the same for all sizes: dims are not negative, so neither are products."""
+    if not all(_is_natural(atom) for monomial, _ in _terms(difference) for atom in monomial):
+        return None
     coefficients = [coefficient for _, coefficient in _terms(difference)]
     if all(coefficient >= 0 for coefficient in coefficients):
         return int(any(coefficients))
     return -1 if all(coefficient <= 0 for coefficient in coefficients) else None
+
+
+def _is_natural(atom: Atom) -> bool:
+    """Whether an atom is never negative: a dim, and quotients and extrema of such, but not ``min(N - 5, M)``."""
+    if isinstance(atom, str):
+        return True
+    left, right = (_sign(side) in (0, 1) for side in (atom.left, atom.right))
+    return left or right if atom.op == "max" else left and right
 
 
 def _atom_key(atom: Atom) -> tuple[bool, str]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from graphc.ir import ops
 from graphc.ir.core import Node, extent, scalar_value
 from graphc.ir.dims import Dim, Extent, product
 from graphc.ir.loops import (
@@ -114,7 +113,7 @@ def lower_transpose(lowering: Lowering, node: Node) -> None:
 def lower_slice(lowering: Lowering, node: Node) -> None:
     """Element k is element ``start + k * step``; whole rows of a leaf are a part of it."""
     operand = node.operands[0]
-    rows = node.shape[1:] == operand.shape[1:] and node["step"][:1] == (1,)
+    rows = node.shape[1:] == operand.shape[1:] and node["step"] == (1,) * len(node.shape)
     if rows and node not in lowering.homes and lowering.is_in_memory(operand):
         buffer, offset = lowering.buffers[operand], node["start"][0] * product(node.shape[1:])
         lowering.buffers[node] = Buffer(lowering.names[node], node.dtype, node.shape, "alias", buffer, offset)
@@ -312,8 +311,12 @@ def lower_gather(lowering: Lowering, node: Node) -> None:
     lowering.stage(node, axes_of(node), body, value)
 
 
+# How scatters combine an update with what is there; `scatter_set` stores it.
+SCATTERED = {"scatter_add": "add", "scatter_max": "maximum", "scatter_min": "minimum"}
+
+
 def lower_scatter(lowering: Lowering, node: Node) -> None:
-    """Copy the base, then add (or store) every update at its place, in order."""
+    """Copy the base, then combine every update with what is at its place (or store it there), in order."""
     base, updates, *indices = node.operands
     axes = axes_of(node)
     body: list[Straight] = []
@@ -324,7 +327,8 @@ def lower_scatter(lowering: Lowering, node: Node) -> None:
     body = []
     at = gathered_index(lowering, tuple(indices), node["axes"], identity(axes), len(node.shape), body)
     value = lowering.read(updates, identity(axes), body)
-    change = Accumulate(buffer, at, "add", value) if node.op is ops.scatter_add else Store(buffer, at, value)
+    combine = SCATTERED.get(node.op.name)
+    change = Accumulate(buffer, at, combine, value) if combine else Store(buffer, at, value)
     statements = [*body, change]
     lowering.steps.append(nest(f"{lowering.names[node]}_scattered", axes, statements, "serial", lowering.names[node]))
 
@@ -407,6 +411,8 @@ LOOP_FORMS: dict[str, LoopForm] = {
     "gather": lower_gather,
     "scatter_add": lower_scatter,
     "scatter_set": lower_scatter,
+    "scatter_max": lower_scatter,
+    "scatter_min": lower_scatter,
     "sum": reduction("add", lambda dtype: 0),
     "max": reduction("maximum", lowest),
     "min": reduction("minimum", highest),

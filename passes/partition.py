@@ -31,6 +31,8 @@ from graphc.ir.ops import (
     norm,
     qr,
     scatter_add,
+    scatter_max,
+    scatter_min,
     scatter_set,
     softmax,
     solve,
@@ -45,7 +47,7 @@ from graphc.passes.pack import Block, pack
 # Never computed twice.
 EXPENSIVE = frozenset({
     matmul, sum_, max_, min_, any_, all_, argmax, argmin, softmax, log_softmax, logsumexp, norm,
-    scatter_add, scatter_set,
+    scatter_add, scatter_set, scatter_max, scatter_min,
     cholesky, triangular_solve, solve, log_abs_det, det_sign, eigh, eigvalsh, svd, svdvals, qr,
 })  # fmt: skip
 

@@ -334,7 +334,7 @@ SAMPLES: dict[str, Callable[[Any, np.random.Generator], Iterator[Sample]]] = {
     **dict.fromkeys(("sum", "any", "all", "norm"), reduction),
     **dict.fromkeys(("max", "min", "logsumexp"), partial(reduction, empty=False)),
     **dict.fromkeys(("argmax", "argmin", "softmax", "log_softmax"), along_axis),
-    **dict.fromkeys(("gather", "scatter_add", "scatter_set"), indexed),
+    **dict.fromkeys(("gather", "scatter_add", "scatter_set", "scatter_max", "scatter_min"), indexed),
     "custom_vjp": custom_vjp,
     "cotangent": cotangent,
     "integer_power": integer_power,

@@ -10,7 +10,7 @@ from op_samples import tensor
 
 from graphc.ir import ops
 from graphc.ir.core import INPUT, PARAM, Op, PiecewiseConstant, leaf
-from graphc.ir.dims import dim
+from graphc.ir.dims import bind, dim, dim_max, dim_min
 from graphc.ir.errors import FeedTypeError, FeedValueError
 from graphc.ir.graph import Graph
 from graphc.ir.interpret import bind_dims, evaluate_nodes, interpret
@@ -104,6 +104,14 @@ def test_dims_in_attributes_are_bound():
 
 
 # binding dims ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_larger_of_zero_and_what_may_be_negative_is_not_known():
+    n, m = dim("N"), dim("M")
+    assert dim_max(dim_min(n, m), 0) == dim_min(n, m)
+    assert dim_max(dim_max(n - 5, 0), 0) == dim_max(n - 5, 0)
+    for extent in (dim_min(n - 5, m), (n - 1) // 2):
+        assert bind(dim_max(extent, 0), {"N": 0, "M": 1}) == 0
 
 
 def test_dims_are_bound_by_shapes_in_any_linear_form():

@@ -186,7 +186,8 @@ def windows():
     middle = ops.slice_(x, start=(1, 3), size=(N - 1, 4), step=(1, -1))
     padded = ops.pad(ops.exp(middle), start=(1, 0), step=(1, 1), shape=(N + 1, 6))
     strided = ops.pad(x, start=(0, 0), step=(2, 1), shape=(2 * N, 4))
-    return [padded, ops.sum_(padded, axes=(1,)), ops.sum_(strided * 3.0, axes=(0,)), middle]
+    turned = ops.transpose(ops.slice_(x, start=(0, 3), size=(N, 4), step=(1, -1)), axes=(1, 0))  # no part of x
+    return [padded, ops.sum_(padded, axes=(1,)), ops.sum_(strided * 3.0, axes=(0,)), middle, turned]
 
 
 def products():

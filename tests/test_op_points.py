@@ -212,6 +212,21 @@ def test_scatters_with_duplicates():
     np.testing.assert_array_equal(kept, [0, 1, 1])
 
 
+def test_scatters_of_extrema_split_ties_evenly_and_keep_nan():
+    k, updates = np.array([1, 1, 0, 2]), np.array([3.0, 3.0, NAN, 0.0])
+    base = np.array([1.0, 2.0, 0.0, NAN])
+    np.testing.assert_array_equal(value(ops.scatter_max, base, updates, k, axes=(0,)), [NAN, 3, 0, NAN])
+    np.testing.assert_array_equal(value(ops.scatter_min, base, updates, k, axes=(0,)), [NAN, 2, 0, NAN])
+    by_base, by_updates = slope(ops.scatter_max, base, updates, k, axes=(0,))
+    np.testing.assert_array_equal(by_base, [0, 0, 0.5, 1])
+    np.testing.assert_array_equal(by_updates, [0.5, 0.5, 1, 0.5])
+    by_base, by_updates = slope(ops.scatter_min, base, updates, k, axes=(0,))
+    np.testing.assert_array_equal(by_base, [0, 1, 0.5, 1])
+    np.testing.assert_array_equal(by_updates, [0, 0, 1, 0.5])
+    nothing = value(ops.scatter_max, base, np.zeros(0), np.zeros(0, "int64"), axes=(0,))
+    np.testing.assert_array_equal(nothing, base)
+
+
 def test_scatter_set_lets_the_last_win_whatever_the_memory_order_of_the_index():
     k, updates = np.asfortranarray([[0, 0], [1, 0]]), np.asfortranarray([[1.0, 2.0], [3.0, 4.0]])
     np.testing.assert_array_equal(value(ops.scatter_set, np.zeros(2), updates, k, axes=(0,)), [4, 3])

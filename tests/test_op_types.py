@@ -177,6 +177,16 @@ def x_of(shape, dtype="float64"):
             "scatter_add wants updates of type f64[4,3] for f64[2,3], got f64[4]",
         ),
         (
+            lambda: ops.scatter_max(x_of((2, 3), "bool"), x_of((4, 3), "bool"), x_of((4,), "int64"), axes=(0,)),
+            DeclarationTypeError,
+            "scatter_max wants float or integer or unsigned elements, got bool[2,3]",
+        ),
+        (
+            lambda: ops.scatter_min(x_of((2, 3)), x_of((4, 2)), x_of((4,), "int64"), axes=(0,)),
+            DeclarationValueError,
+            "scatter_min wants updates of type f64[4,3] for f64[2,3], got f64[4,2]",
+        ),
+        (
             lambda: ops.iota(shape=(2,), axis=1, dtype=np.dtype("int64")),
             DeclarationIndexError,
             "iota: axis 1 is out of range for 1 axes",

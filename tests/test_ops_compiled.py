@@ -22,7 +22,7 @@ from graphc.passes.transforms import gradient
 FAMILIES = {
     "reduction": ("sum", "any", "all", "max", "min", "argmax", "argmin", "norm", "logsumexp", "softmax", "log_softmax"),
     "layout": ("broadcast_to", "transpose", "reshape", "slice", "pad", "concatenate", "constant", "extent", "iota"),
-    "indexing": ("gather", "scatter_add", "scatter_set", "wrap_index"),
+    "indexing": ("gather", "scatter_add", "scatter_set", "scatter_max", "scatter_min", "wrap_index"),
     "product": ("matmul",),
     "rule": ("custom_vjp", "cotangent"),
     "linalg": (
@@ -45,7 +45,7 @@ ALL_SHAPES = ("add", "where", "cast", "not_equal")
 # The shapes whose adjoints are compiled, where that is not all.
 ADJOINTS = {"elementwise": ((5,), (4,)), "linalg": ((3, 3), (N, 3, 2))}
 # Which zero is the larger one NumPy leaves to the processor.
-TIES = ("maximum", "minimum", "max", "min")
+TIES = ("maximum", "minimum", "max", "min", "scatter_max", "scatter_min")
 # Their terms may cancel.
 SUMS = ("sum", "matmul", "logsumexp", "log_softmax", "norm", "softmax", "scatter_add")
 # So may those of these below 0.

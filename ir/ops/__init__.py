@@ -136,6 +136,10 @@ from graphc.ir.ops.reductions import (
     max_,
     min_,
 )
+from graphc.ir.ops.scatter import (
+    scatter_max,
+    scatter_min,
+)
 from graphc.ir.ops.special import (
     digamma,
     entr,
@@ -177,7 +181,7 @@ OPS: dict[str, Op] = {
         erfc, erfcx, erfinv, ndtr, log_ndtr, ndtri, gammaln, digamma, polygamma, xlogy, xlog1py, entr, rel_entr,
         logit, i0, i1,
         sum_, any_, all_, broadcast_to, transpose, reshape,
-        slice_, pad, concatenate, gather, scatter_add, scatter_set, iota, wrap_index,
+        slice_, pad, concatenate, gather, scatter_add, scatter_set, scatter_max, scatter_min, iota, wrap_index,
         max_, min_, argmax, argmin,
         matmul,
         softmax, log_softmax, logsumexp, norm,
@@ -198,7 +202,7 @@ __all__ = [
     "logical_not", "logical_or", "logical_xor", "logit", "logsumexp", "matmul", "max_", "maximum", "min_",
     "minimum", "multiply", "ndtr", "ndtri", "negative", "nextafter", "norm", "not_equal", "pad", "polygamma",
     "power", "qr", "reciprocal", "rel_entr", "relu", "remainder", "reshape", "restore", "right_shift", "rint",
-    "scatter_add", "scatter_set", "sigmoid", "sign", "sin", "sinh", "slice_", "softmax", "softplus", "solve",
-    "sqrt", "square", "step", "stop_gradient", "subtract", "sum_", "svd", "svdvals", "tan", "tanh", "transpose",
-    "triangular_solve", "trunc", "where", "wrap_index", "xlog1py", "xlogy",
+    "scatter_add", "scatter_max", "scatter_min", "scatter_set", "sigmoid", "sign", "sin", "sinh", "slice_",
+    "softmax", "softplus", "solve", "sqrt", "square", "step", "stop_gradient", "subtract", "sum_", "svd", "svdvals",
+    "tan", "tanh", "transpose", "triangular_solve", "trunc", "where", "wrap_index", "xlog1py", "xlogy",
 ]  # fmt: skip

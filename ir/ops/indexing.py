@@ -166,7 +166,8 @@ def _gather_infer(x: TensorType, *indices: TensorType, axes: tuple[int, ...]) ->
     return x.with_shape(_check_indices("gather", x, indices, axes))
 
 
-def _axes_first(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+def axes_first(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """An array with some axes moved to the front."""
     return np.moveaxis(x, axes, range(len(axes)))
 
 
@@ -205,7 +206,7 @@ def _gather_batch(node: Node, operands: tuple[Node, ...], size: Extent) -> Node:
 gather = Op(
     name="gather",
     infer=_gather_infer,
-    evaluate=lambda x, *indices, axes: _axes_first(x, axes)[indices],
+    evaluate=lambda x, *indices, axes: axes_first(x, axes)[indices],
     derivative=Linear(_gather_transpose, operands=1),
     batch=_gather_batch,
     numpy=("x[indices]", "take", "take_along_axis"),
@@ -213,7 +214,9 @@ gather = Op(
 )
 
 
-def _scatter_infer(name: str, accepts: str) -> Any:
+def scatter_infer(name: str, accepts: str) -> Any:
+    """The type rule of scatters: updates have the shape that reading at the indices gives."""
+
     def infer(base: TensorType, updates: TensorType, *indices: TensorType, axes: tuple[int, ...]) -> TensorType:
         check_dtype(name, base, accepts)
         expected = base.with_shape(_check_indices(name, base, indices, axes))
@@ -227,13 +230,13 @@ def _scatter_infer(name: str, accepts: str) -> Any:
 def _scatter_add_evaluate(base: np.ndarray, updates: np.ndarray, *indices: np.ndarray, axes: tuple[int, ...]) -> Any:
     wide = np.float64 if base.dtype.kind == "f" else base.dtype
     result = base.astype(wide)
-    np.add.at(_axes_first(result, axes), indices, updates)
+    np.add.at(axes_first(result, axes), indices, updates)
     return result.astype(base.dtype)
 
 
 def _scatter_set_evaluate(base: np.ndarray, updates: np.ndarray, *indices: np.ndarray, axes: tuple[int, ...]) -> Any:
     result = base.copy()
-    rows = _axes_first(result, axes)
+    rows = axes_first(result, axes)
     # One flat C-ordered index, because of duplicates the last must win.
     flat = tuple(np.ravel(index, order="C") for index in indices)
     rows[flat] = updates.reshape(flat[0].size, *rows.shape[len(axes) :])
@@ -268,7 +271,7 @@ def _scatter_set_transpose(node: Node, ct: Node) -> tuple[Node | None, ...]:
 scatter_add = Op(
     name="scatter_add",
     accepts=NUMBER,
-    infer=_scatter_infer("scatter_add", NUMBER),
+    infer=scatter_infer("scatter_add", NUMBER),
     evaluate=_scatter_add_evaluate,
     derivative=Linear(_scatter_add_transpose, operands=2),
     batch=_in_each,
@@ -277,7 +280,7 @@ scatter_add = Op(
 )
 scatter_set = Op(
     name="scatter_set",
-    infer=_scatter_infer("scatter_set", ANY),
+    infer=scatter_infer("scatter_set", ANY),
     evaluate=_scatter_set_evaluate,
     derivative=Linear(_scatter_set_transpose, operands=2),
     batch=_in_each,
