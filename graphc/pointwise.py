@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc import indexing, reductions
+from graphc import indexing, picking, reductions
 from graphc.arithmetic import UFUNCS as PLAIN
 from graphc.arithmetic import (
     add,
@@ -248,7 +248,7 @@ def _between(x: Node, knots: Node, values: Node, count: Extent) -> Node:
     """The interpolated value, on the outer pieces beyond the points too."""
     passed = less_equal(indexing.getitem(knots, slice(1, -1)), expand_dims(x, -1))
     piece = reductions.sum(passed, axis=-1)
-    x0, x1, y0, y1 = (indexing.take(points, piece + step) for points in (knots, values) for step in (0, 1))
+    x0, x1, y0, y1 = (picking.take(points, piece + step) for points in (knots, values) for step in (0, 1))
     return where(ops.equal(x, x1), y1, y0 + (y1 - y0) / (x1 - x0) * (x - x0))
 
 

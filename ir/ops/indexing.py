@@ -179,7 +179,7 @@ def _gather_transpose(node: Node, ct: Node) -> tuple[Node | None, ...]:
     return scatter_add(zeros, ct, *indices, axes=node["axes"]), *(None for _ in indices)
 
 
-def _in_each(node: Node, operands: tuple[Node, ...], size: Extent) -> Node:
+def in_each(node: Node, operands: tuple[Node, ...], size: Extent) -> Node:
     """An indexed op on stacks: the position in the stack is one more index."""
     count = len(node["axes"])
     arrays, indices = operands[:-count], operands[-count:]
@@ -198,7 +198,7 @@ def _gather_batch(node: Node, operands: tuple[Node, ...], size: Extent) -> Node:
     if stack is in_stack(x, size):
         return gather(x, *stacked, axes=node["axes"])
     if any(each is not in_stack(index, size) for index, each in zip(indices, stacked, strict=True)):
-        return _in_each(node, operands, size)
+        return in_each(node, operands, size)
     picked, depth = gather(stack, *indices, axes=_one_further(node["axes"])), len(indices[0].shape)
     return transpose(picked, axes=(depth, *without(tuple(range(len(picked.shape))), (depth,))))
 
@@ -274,7 +274,7 @@ scatter_add = Op(
     infer=scatter_infer("scatter_add", NUMBER),
     evaluate=_scatter_add_evaluate,
     derivative=Linear(_scatter_add_transpose, operands=2),
-    batch=_in_each,
+    batch=in_each,
     numpy=("x.at[indices].add",),
     note="duplicates all count",
 )
@@ -283,7 +283,7 @@ scatter_set = Op(
     infer=scatter_infer("scatter_set", ANY),
     evaluate=_scatter_set_evaluate,
     derivative=Linear(_scatter_set_transpose, operands=2),
-    batch=_in_each,
+    batch=in_each,
     numpy=("x.at[indices].set",),
     note="of duplicates the last wins, and it alone has a gradient",
 )

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.ir.core import NUMBER, Custom, Node, Op, full
 from graphc.ir.ops.comparison import equal, isnan, logical_or, where
 from graphc.ir.ops.conversion import cast, stop_gradient
-from graphc.ir.ops.indexing import axes_first, gather, scatter_add, scatter_infer
+from graphc.ir.ops.indexing import axes_first, gather, in_each, scatter_add, scatter_infer
 
 
 def _winners(node: Node) -> tuple[Node, Node, Node]:
@@ -52,7 +52,7 @@ def _scatter_extremum(name: str, ufunc: np.ufunc, method: str) -> Op:
         return result
 
     return Op(
-        name=name, infer=scatter_infer(name, NUMBER), evaluate=evaluate,
+        name=name, infer=scatter_infer(name, NUMBER), evaluate=evaluate, accepts=NUMBER, batch=in_each,
         derivative=Custom(_scatter_jvp, _scatter_vjp), numpy=(f"x.at[indices].{method}",),
         note="duplicates all count; ties, with what was there too, share the gradient evenly; nan wins",
     )  # fmt: skip
