@@ -274,6 +274,9 @@ class HostText:
             names = [self.names[operand] for operand in call.operands]
             flags = [f"{flag}=True" for flag, value in call.flags if value]
             yield from filled(f"{call.routine}(", [*names, *flags], ")", indent=4)
+        elif call.routine in ("argsort", "searchsorted"):
+            flags = [f"{name}=True" for name, value in call.flags if value]
+            yield f"{call.routine}({', '.join((*(self.names[operand] for operand in call.operands), *flags))})"
         else:
             raise CompileError(f"no library routine {call.routine}")
 

@@ -22,6 +22,7 @@ IMPORTS: dict[str, str] = {
     **dict.fromkeys(("inf", "nan", "uintp"), "numpy"),
     **dict.fromkeys(("dot", "gemm", "gemv"), "graphc.codegen.blas"),
     **dict.fromkeys(ROUTINES, "graphc.codegen.lapack"),
+    **dict.fromkeys(("argsort", "searchsorted"), "graphc.codegen.sorting"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), "graphc.codegen.runtime"),
     **dict.fromkeys(("in_threads", "part_of", "piece"), "graphc.codegen.threads"),
     **dict.fromkeys(("HostCompiler", "KernelCompiler"), "graphc.codegen.compilers"),

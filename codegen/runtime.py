@@ -103,12 +103,12 @@ def _subarray(_typing: Any, buffer: types.Type, offset: types.Type, shape: types
     return array(buffer, types.intp, types.UniTuple(types.intp, len(shape)), dtype), generate
 
 
-def _flat(array: NDArray[Any]) -> NDArray[Any]:
+def flat(array: NDArray[Any]) -> NDArray[Any]:
     """Return a contiguous array as a 1-d one (`reshape` costs 0.1 s of compile)."""
     return array.reshape(-1)
 
 
-@lowers(_flat)
+@lowers(flat)
 def _flat_array(_typing: Any, array: types.Type) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         whole = make_array(array)(context, builder, args[0])
@@ -125,7 +125,7 @@ def _index_in_range(indices: Any, extent: Any) -> Any:
 
     def every(indices: Any, extent: Any) -> Any:
         inside = True
-        for k in _flat(indices):
+        for k in flat(indices):
             inside &= (-extent <= k) & (k < extent)
         return inside
 

@@ -19,6 +19,9 @@ from graphc import (
     products,
     ranges,
     reductions,
+    scans,
+    sorting,
+    statistics,
     tiling,
     triangles,
 )
@@ -44,7 +47,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **pointwise.FUNCTIONS,
     np.sum: reductions.sum,
     np.mean: reductions.mean,
-    np.average: reductions.average,
+    np.average: statistics.average,
     np.var: reductions.var,
     np.std: reductions.std,
     np.max: reductions.max,
@@ -57,6 +60,37 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.argmax: reductions.argmax,
     np.argmin: reductions.argmin,
     np.count_nonzero: reductions.count_nonzero,
+    np.prod: reductions.prod,
+    np.cumsum: scans.cumsum,
+    np.cumprod: scans.cumprod,
+    np.diff: scans.diff,
+    np.ediff1d: scans.ediff1d,
+    np.trapezoid: scans.trapezoid,
+    np.gradient: scans.gradient,
+    np.sort: sorting.sort,
+    np.argsort: sorting.argsort,
+    np.partition: sorting.partition,
+    np.argpartition: sorting.argpartition,
+    np.median: sorting.median,
+    np.quantile: sorting.quantile,
+    np.percentile: sorting.percentile,
+    np.searchsorted: sorting.searchsorted,
+    np.digitize: sorting.digitize,
+    np.bincount: sorting.bincount,
+    np.histogram: sorting.histogram,
+    np.cov: statistics.cov,
+    np.corrcoef: statistics.corrcoef,
+    np.nansum: statistics.nansum,
+    np.nanprod: statistics.nanprod,
+    np.nancumsum: statistics.nancumsum,
+    np.nancumprod: statistics.nancumprod,
+    np.nanmean: statistics.nanmean,
+    np.nanvar: statistics.nanvar,
+    np.nanstd: statistics.nanstd,
+    np.nanmax: statistics.nanmax,
+    np.nanmin: statistics.nanmin,
+    np.nanargmax: statistics.nanargmax,
+    np.nanargmin: statistics.nanargmin,
     np.linalg.norm: reductions.linalg_norm,
     np.linalg.vector_norm: lambda x, *, axis=None, keepdims=False, ord=2: reductions.norm(
         x, ord, axis, keepdims=keepdims
@@ -160,16 +194,41 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     },
 }
 
-_UNKNOWN_SHAPE = "the shape of its result depends on values: np.where(condition, x, 0) keeps all elements"
+# What some versions of NumPy have and others have not.
+_VERSIONED = {
+    "cumulative_sum": scans.cumulative_sum,
+    "cumulative_prod": scans.cumulative_prod,
+    "trapz": scans.trapezoid,
+}
+FUNCTIONS |= {getattr(np, name): function for name, function in _VERSIONED.items() if hasattr(np, name)}
+
+# What to write instead of functions whose result has a shape that depends on values.
+SHAPELESS: dict[str, str] = {
+    **dict.fromkeys(
+        ("nonzero", "flatnonzero", "argwhere"),
+        "keep the mask: np.where(mask, x, 0); np.argsort(~mask) has the positions first",
+    ),
+    **dict.fromkeys(
+        ("unique", "unique_values", "unique_counts", "unique_inverse", "unique_all"),
+        "np.sort(x) and np.diff(np.sort(x)) != 0 have fixed shapes; np.bincount counts small integers",
+    ),
+    **dict.fromkeys(("union1d", "intersect1d", "setdiff1d", "setxor1d"), "np.searchsorted finds members"),
+    **dict.fromkeys(("extract", "compress", "trim_zeros"), "keep the mask: np.where(mask, x, 0)"),
+}
+
+# The calls of a ufunc's method ``accumulate``.
+ACCUMULATES: dict[Any, Callable[..., Any]] = {
+    np.add: scans.add_accumulate,
+    np.multiply: scans.multiply_accumulate,
+    np.maximum: scans.cummax,
+    np.minimum: scans.cummin,
+    np.logaddexp: scans.logcumsumexp,
+}
+
 _AT = "write x.at[index].set(value): a new view"
 
 # What to write instead of functions that views will not have.
 HINTS: dict[str, str] = {
-    **dict.fromkeys(
-        ("argwhere", "compress", "extract", "flatnonzero", "intersect1d", "nonzero", "setdiff1d", "setxor1d",
-         "trim_zeros", "union1d", "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values"),
-        _UNKNOWN_SHAPE,
-    ),
     **dict.fromkeys(("copyto", "put"), _AT),
     "frexp": "write np.floor(np.log2(np.abs(x))) + 1 for the exponent",
     "ldexp": "write x1 * np.exp2(x2)",

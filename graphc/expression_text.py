@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.build import build
-from graphc.dispatch import FUNCTIONS, UFUNCS, written
+from graphc.dispatch import ACCUMULATES, FUNCTIONS, UFUNCS, written
 from graphc.ir.dims import Dim
 from graphc.ir.graph import naming
 from graphc.leaves import Param
@@ -48,7 +48,7 @@ _NUMPY = {
     written(function): f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy", "np")
     for function in (*UFUNCS, *FUNCTIONS)
     if function.__name__.isidentifier() and function.__name__ not in _BOTH
-}
+} | {f"{ufunc.__name__}.accumulate": f"np.{ufunc.__name__}.accumulate" for ufunc in ACCUMULATES}
 
 Inner = Callable[[View], Text]
 

@@ -6,14 +6,14 @@ import math
 import operator
 from typing import Any
 
-from graphc import layout, linear_algebra, picking, ranges, reductions, triangles
+from graphc import layout, linear_algebra, picking, ranges, reductions, scans, sorting, triangles
 from graphc.arithmetic import add, multiply, where
 from graphc.ir import ops
 from graphc.ir.core import Node
 from graphc.ir.dims import Extent
 from graphc.ir.errors import DeclarationTypeError
 from graphc.operands import FLOAT, Operand, as_float, as_node, number, unify
-from graphc.views import public
+from graphc.views import View, apply, public
 
 # activations ----------------------------------------------------------------------------------------------------------
 
@@ -237,6 +237,39 @@ def log_softmax(x: Operand, axis: int = -1) -> Node:
 def logsumexp(x: Operand, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Node:
     """``log(sum(exp(x)))`` over axes, without overflow."""
     return reductions.logsumexp(x, axis, keepdims=keepdims)
+
+
+@public
+def logcumsumexp(x: Operand, axis: int = 0) -> Node:
+    """``log(cumsum(exp(x)))`` along an axis, without overflow; -inf, with gradient 0, where all so far is -inf."""
+    return scans.logcumsumexp(x, axis)
+
+
+@public
+def cummax(x: Operand, axis: int = 0) -> Node:
+    """The largest element so far along an axis; of equals the latest one has the gradient."""
+    return scans.cummax(x, axis)
+
+
+@public
+def cummin(x: Operand, axis: int = 0) -> Node:
+    """The smallest element so far along an axis; of equals the latest one has the gradient."""
+    return scans.cummin(x, axis)
+
+
+def top_k(x: Operand, k: int, axis: int = -1) -> tuple[View, View]:
+    """The k largest elements along an axis, in descending order, and their positions.
+
+    Of equal elements the first comes first; nan counts as the largest number.
+    """
+    values, places = apply("top_k", sorting.top_k, (x, k, axis))
+    return values, places
+
+
+@public
+def linear_recurrence(a: Operand, b: Operand, axis: int = 0, reverse: bool = False) -> Node:
+    """``y[k] = a[k] * y[k - 1] + b[k]`` along an axis, from 0 on; from the end, if `reverse`."""
+    return scans.linear_recurrence(a, b, axis, reverse)
 
 
 @public

@@ -203,6 +203,8 @@ def imag(val: Operand) -> Node:
 
 def select(condlist: Sequence[Operand], choicelist: Sequence[Operand], default: Operand = 0) -> Node:
     """Of each element the first choice whose condition holds, else `default`."""
+    if not all(isinstance(given, (list, tuple)) for given in (condlist, choicelist)):
+        raise DeclarationTypeError("np.select wants lists: np.select([condition, ...], [value, ...], default)")
     if len(condlist) != len(choicelist) or not condlist:
         raise DeclarationValueError(
             f"np.select wants as many choices as conditions, and at least one: got {len(condlist)} conditions and "

@@ -1,4 +1,4 @@
-"""NumPy's reductions on nodes: sums, extrema and statistics over any axes."""
+"""NumPy's reductions on nodes: sums, products, extrema and norms over any axes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from graphc.arithmetic import absolute, divide, equal, power, sqrt, square, subtract, truth
+from graphc.arithmetic import (
+    absolute,
+    add,
+    divide,
+    equal,
+    maximum,
+    minimum,
+    multiply,
+    power,
+    sqrt,
+    square,
+    subtract,
+    truth,
+)
 from graphc.ir import ops
 from graphc.ir.core import Node, Op
 from graphc.ir.dims import product
-from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
+from graphc.ir.errors import DeclarationValueError
 from graphc.ir.half import SINGLE
 from graphc.ir.types import TensorType, is_half
 from graphc.operands import (
@@ -22,6 +35,7 @@ from graphc.operands import (
     as_axis,
     as_float,
     as_node,
+    broadcast,
     cast,
     dtype_of,
     number,
@@ -43,25 +57,61 @@ def _reduce(op: Op, x: Node, axis: Axis, keepdims: bool) -> Node:
     return keep(op(x, axes=axes) if axes else x, axes, x, keepdims)
 
 
-def sum(a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Node:
-    """The sum; booleans and small integers are summed in 64 bits, as NumPy does."""
+def widened(a: Operand, dtype: Any = None) -> Node:
+    """What NumPy sums: another dtype if one is asked for, else 64 bits of booleans and small integers."""
     x = as_node(a)
     if dtype is not None:
-        x = cast(x, dtype_of(dtype))
-    elif x.dtype.kind in "bi":
-        x = cast(x, INDEX)
-    elif x.dtype.kind == "u":
-        x = cast(x, np.dtype("uint64"))
-    return _reduce(ops.sum_, x, axis, keepdims)
+        return cast(x, dtype_of(dtype))
+    if x.dtype.kind in "bi":
+        return cast(x, INDEX)
+    return cast(x, np.dtype("uint64")) if x.dtype.kind == "u" else x
 
 
-def mean(a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Node:
+def chosen(x: Node, where: Operand, neutral: Any) -> Node:
+    """The elements where a condition holds, and a neutral number elsewhere; all of them without a condition."""
+    if where is None or where is True:
+        return x
+    condition = truth(where)
+    return ops.where(broadcast(condition, x.shape), x, number(neutral, x.type))
+
+
+def _initial(value: Operand, like: Node) -> Node:
+    """What a reduction starts from, in its dtype."""
+    node = as_node(value)
+    if node.shape:
+        raise DeclarationValueError(f"initial= of a reduction is one number, not {node.type}")
+    return broadcast(cast(node, like.dtype), like.shape)
+
+
+def sum(
+    a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Operand = None,
+    where: Operand = None,
+) -> Node:  # fmt: skip
+    """The sum; booleans and small integers are summed in 64 bits, as NumPy does."""
+    total = _reduce(ops.sum_, chosen(widened(a, dtype), where, 0), axis, keepdims)
+    return total if initial is None else add(total, _initial(initial, total))
+
+
+def prod(
+    a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Operand = None,
+    where: Operand = None,
+) -> Node:  # fmt: skip
+    """The product; booleans and small integers are multiplied in 64 bits, as NumPy does."""
+    total = _reduce(ops.prod, chosen(widened(a, dtype), where, 1), axis, keepdims)
+    return total if initial is None else multiply(total, _initial(initial, total))
+
+
+def mean(
+    a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, where: Operand = None
+) -> Node:
     """The mean, of floats."""
     x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
     if is_half(x.dtype):  # whose sum may overflow where the mean does not
-        return cast(mean(cast(x, SINGLE), axis, keepdims=keepdims), x.dtype)
-    total = sum(x, axis, keepdims=keepdims)
-    return divide(total, product(x.shape[k] for k in as_axes(axis, len(x.shape))))
+        return cast(mean(cast(x, SINGLE), axis, keepdims=keepdims, where=where), x.dtype)
+    total = sum(x, axis, keepdims=keepdims, where=where)
+    if where is None or where is True:
+        return divide(total, product(x.shape[k] for k in as_axes(axis, len(x.shape))))
+    return divide(total, cast(count_nonzero(broadcast(truth(where), x.shape), axis, keepdims=keepdims), total.dtype))
 
 
 def var(
@@ -89,25 +139,50 @@ def std(
     return cast(sqrt(var(wide, axis, ddof=ddof, keepdims=keepdims, correction=correction)), x.dtype)
 
 
-def _extremum(op: Op, boolean: Op) -> Callable[..., Node]:
-    def reduce(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
+def _extremum(op: Op, boolean: Op, combine: Callable[..., Node], lowest: bool) -> Callable[..., Node]:
+    def reduce(
+        a: Operand, axis: Axis = None, *, keepdims: bool = False, initial: Operand = None, where: Operand = None
+    ) -> Node:
         x = as_node(a)
-        return _reduce(boolean if x.dtype == BOOL else op, x, axis, keepdims)
+        if where is not None and where is not True:
+            if initial is None:
+                raise DeclarationValueError(
+                    f"np.{op.name} over elements that where= chooses may find none",
+                    hint=f"give initial=, the value over nothing: np.{op.name}(x, where=m, initial=0)",
+                )
+            x = chosen(x, where, extreme(x.dtype, lowest))
+        if initial is None:
+            return _reduce(boolean if x.dtype == BOOL else op, x, axis, keepdims)
+        axes = as_axes(axis, len(x.shape))
+        if 0 in (x.shape[k] for k in axes):
+            kept = sum(cast(x, INDEX), axes, keepdims=keepdims)
+            return _initial(initial, cast(kept, x.dtype))
+        found = _reduce(boolean if x.dtype == BOOL else op, x, axis, keepdims)
+        return combine(found, _initial(initial, found))
 
     return reduce
 
 
-def _truth(op: Op) -> Callable[..., Node]:
-    def reduce(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
-        return _reduce(op, truth(a), axis, keepdims)
+def extreme(dtype: np.dtype[Any], lowest: bool) -> Any:
+    """The lowest (or highest) value of a dtype."""
+    if dtype.kind == "f":
+        return -np.inf if lowest else np.inf
+    if dtype.kind == "b":
+        return not lowest
+    return int(np.iinfo(dtype).min if lowest else np.iinfo(dtype).max)
+
+
+def _truth(op: Op, neutral: bool) -> Callable[..., Node]:
+    def reduce(a: Operand, axis: Axis = None, *, keepdims: bool = False, where: Operand = None) -> Node:
+        return _reduce(op, chosen(truth(a), where, neutral), axis, keepdims)
 
     return reduce
 
 
-max = _extremum(ops.max_, ops.any_)
-min = _extremum(ops.min_, ops.all_)
-any = _truth(ops.any_)
-all = _truth(ops.all_)
+max = _extremum(ops.max_, ops.any_, maximum, lowest=True)
+min = _extremum(ops.min_, ops.all_, minimum, lowest=False)
+any = _truth(ops.any_, neutral=False)
+all = _truth(ops.all_, neutral=True)
 
 
 def ptp(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Node:
@@ -217,12 +292,3 @@ def log_softmax(x: Operand, axis: int = -1) -> Node:
     """The logarithm of `softmax`, without its underflow."""
     node = as_float(x)
     return ops.log_softmax(node, axis=as_axis(axis, len(node.shape)))
-
-
-def average(a: Operand, axis: Axis = None, weights: Operand = None, *, keepdims: bool = False) -> Node:
-    """The mean; weights are for the arithmetic itself."""
-    if weights is not None:
-        raise DeclarationTypeError(
-            "np.average of views takes no weights", hint="write np.sum(w * x, axis) / np.sum(w, axis)"
-        )
-    return mean(a, axis, keepdims=keepdims)

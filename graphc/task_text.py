@@ -64,6 +64,16 @@ def _call(call: Call) -> Iterator[str]:
         yield f"   writes {_types([result])}"
         if work:
             yield f"   works in {_types(work)}"
+    elif call.routine == "argsort":
+        keys, _, result = call.operands
+        yield f"{result.name}: the order of {keys.name} along its last axis, by a stable merge sort"
+        yield f"   reads {_types([keys])}"
+        yield f"   writes {_types([result])}"
+    elif call.routine == "searchsorted":
+        keys, values, result = call.operands
+        yield f"{result.name}: where {values.name} belong in {keys.name}, by binary search"
+        yield f"   reads {_types([keys, values])}"
+        yield f"   writes {_types([result])}"
     else:
         yield f"{call.routine}: a library call"
     yield f"   {call_text(call).strip()}"

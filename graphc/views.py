@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, ParamSpec
 import numpy as np
 
 from graphc import arithmetic, indexing
-from graphc.dispatch import FUNCTIONS, HINTS, UFUNCS, written
+from graphc.dispatch import ACCUMULATES, FUNCTIONS, HINTS, SHAPELESS, UFUNCS, written
 from graphc.ir.core import Node
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import DeclarationError, DeclarationTypeError, DifferentiationError
@@ -111,6 +111,10 @@ class View:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = f"np.{ufunc.__name__}"
+        if method == "accumulate" and ufunc in ACCUMULATES:
+            if unknown := [key for key in kwargs if key not in ("axis", "dtype")]:
+                self._refuse_keyword(f"{name}.accumulate", unknown[0], ("axis", "dtype"))
+            return apply(f"{ufunc.__name__}.accumulate", ACCUMULATES[ufunc], inputs, kwargs)
         if method != "__call__":
             self._refuse(f"{name}.{method} of a view is not there", _METHOD_HINTS.get(method))
         if kwargs:
@@ -195,6 +199,8 @@ class View:
         if isinstance(function, np.ufunc) and getattr(np, name, None) is not function:
             instead = f"write graphc.{name}(x)" if name in OPS else None
             self._refuse(f"{name}, a ufunc that is not NumPy's, does not work on views", instead)
+        if name in SHAPELESS:
+            self._refuse(f"{_numpy_name(function)} of a view has a shape that depends on its values", SHAPELESS[name])
         names = {one.__name__: _numpy_name(one) for one in (*FUNCTIONS, *UFUNCS) if one.__name__.isidentifier()}
         near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.4)
         nearest = f"the nearest that work: {', '.join(names[one] for one in near)}" if near else None
@@ -412,6 +418,26 @@ class View:
     def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> View:
         """The position of the first minimum, in the flattened view unless an axis is given."""
         return _function(np.argmin, self, **_given(axis=axis, keepdims=keepdims))
+
+    def prod(self, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> View:
+        """The product over axes."""
+        return _function(np.prod, self, **_given(axis=axis, dtype=dtype, keepdims=keepdims))
+
+    def cumsum(self, axis: int | None = None, dtype: Any = None) -> View:
+        """The running sum, of the flattened view unless an axis is given."""
+        return _function(np.cumsum, self, **_given(axis=axis, dtype=dtype))
+
+    def cumprod(self, axis: int | None = None, dtype: Any = None) -> View:
+        """The running product, of the flattened view unless an axis is given."""
+        return _function(np.cumprod, self, **_given(axis=axis, dtype=dtype))
+
+    def argsort(self, axis: int | None = -1) -> View:
+        """The positions of the elements in sorted order along an axis; of the flattened view if it is None."""
+        return _function(np.argsort, self, axis)
+
+    def searchsorted(self, v: Operand, side: str = "left") -> View:
+        """Where values belong in this sorted view."""
+        return _function(np.searchsorted, self, v, side)
 
     def clip(self, min: Operand = None, max: Operand = None) -> View:
         """The elements held between bounds."""

@@ -215,9 +215,21 @@ class _Machine:
         if index.size and not (-extent <= int(index.min()) and int(index.max()) < extent):
             raise FeedIndexError(call["text"])
 
+    def argsort(self, call: Call) -> None:
+        """The order of the keys along the last axis; the scratch holds nothing of use afterwards."""
+        keys, scratch, out = (self.memory[buffer] for buffer in call.operands)
+        scratch[...] = -1
+        out[...] = np.argsort(keys, axis=-1, kind="stable")
+
+    def searchsorted(self, call: Call) -> None:
+        """Where values belong in a sorted vector."""
+        keys, values, out = (self.memory[buffer] for buffer in call.operands)
+        out[...] = np.searchsorted(keys, values, "right" if call["right"] else "left")
+
 
 CALLS = {
-    "matmul": _Machine.matmul, "check_index": _Machine.check_index, **dict.fromkeys(ROUTINES, _Machine.factorization)
+    "matmul": _Machine.matmul, "check_index": _Machine.check_index, "argsort": _Machine.argsort,
+    "searchsorted": _Machine.searchsorted, **dict.fromkeys(ROUTINES, _Machine.factorization),
 }  # fmt: skip
 
 

@@ -267,11 +267,13 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A library routine. `operands` are buffers, the written one last; `flags` its options.
+    """A library routine. `operands` are buffers, written ones last; `flags` its options.
 
     ``matmul``: (a, b, out), flags transpose_a, transpose_b, accumulate, where it runs on threads parts, their number;
     operands of one or two dims, or of more with equal leading (batch) dims, which a matrix need not have.
     ``check_index``: (index,), flags extent and text: raises where an index is out of range.
+    ``argsort``: (keys, scratch, out), no flags: the order of the keys along the last axis; scratch is as long as it.
+    ``searchsorted``: (keys, values, out), flag right: where values belong in a sorted vector.
     The others factorise matrices, or use factors (`ROUTINES`): what they read, memory to work in where they need it,
     and the result.
     """
@@ -296,16 +298,24 @@ class Call:
     @property
     def writes(self) -> tuple[Buffer, ...]:
         """The buffers stored to."""
-        if self.routine in ROUTINES:
-            return self.operands[ROUTINES[self.routine].operands :]
-        return () if self.routine == "check_index" else self.operands[-1:]
+        count = self._read_alone
+        return self.operands[-1:] if count is None else self.operands[count:]
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
         """The buffers loaded from."""
-        if self.routine in ROUTINES:
-            return self.operands[: ROUTINES[self.routine].operands]
-        return self.operands if self.routine == "check_index" or self["accumulate"] else self.operands[:-1]
+        if (count := self._read_alone) is not None:
+            return self.operands[:count]
+        return self.operands if self["accumulate"] else self.operands[:-1]
+
+    @property
+    def _read_alone(self) -> int | None:
+        """How many operands the routine reads and does not write, before those that it writes; None: its flags say."""
+        return ROUTINES[self.routine].operands if self.routine in ROUTINES else _READS.get(self.routine)
+
+
+# How many of its operands a routine reads, and does not write, where that says it all.
+_READS = {"check_index": 1, "argsort": 1, "searchsorted": 2}
 
 
 Step: TypeAlias = "Kernel | Call"

@@ -105,15 +105,18 @@ def _call(call: Call, program: Program) -> Iterator[str]:
             yield "check_index wants one integer buffer"
     elif call.routine in ROUTINES:
         yield from _factorization(call)
+    elif call.routine in ("argsort", "searchsorted"):
+        yield from _places(call)
     elif len(call.operands) != 3 or len({buffer.dtype for buffer in call.operands}) != 1:
         yield "matmul wants three buffers of one dtype"
     elif (shape := _product_shape(call)) != call.operands[2].shape:
         a, b, out = (f"{buffer.name}: {buffer.type}" for buffer in call.operands)
         yield f"the product of {a} and {b} {'does not exist' if shape is None else f'is not {out}'}"
-    for buffer in call.writes if wanted else ():
+    first = len(call.operands) - len(call.writes)
+    for place, buffer in enumerate(call.writes if wanted is not None else (), first):
         if buffer.root.space in ("input", "constant"):
             yield f"{call.routine} stores to the {buffer.root.space} {buffer.root.name}"
-        if any(overlap(buffer, other, program) for other in call.operands if other != buffer):
+        if any(overlap(buffer, other, program) for k, other in enumerate(call.operands) if k != place):
             yield f"{call.routine} stores to {buffer.name} while it reads it"
 
 
@@ -132,6 +135,8 @@ def overlap(buffer: Buffer, other: Buffer, program: Program) -> bool:
 _FLAGS = {
     "matmul": ("transpose_a", "transpose_b", "accumulate"),
     "check_index": ("extent", "text"),
+    "argsort": (),
+    "searchsorted": ("right",),
     **{name: routine.flags for name, routine in ROUTINES.items()},
 }
 
@@ -150,6 +155,20 @@ def _factorization(call: Call) -> Iterator[str]:
     if call.operands[-1].dtype.kind != "f" or [buffer.shape for buffer in call.writes] != wanted:
         *given, out = (f"{buffer.name}: {buffer.type}" for buffer in call.operands)
         yield f"{call.routine} does not make {out} of {' and '.join(given)}"
+
+
+def _places(call: Call) -> Iterator[str]:
+    """Sorting and searching store positions, in a buffer of the shape of what is sorted or looked for."""
+    if len(call.operands) != 3:
+        yield f"{call.routine} wants three buffers"
+        return
+    first, second, out = call.operands
+    if out.dtype.name != "int64" or out.shape != (first if call.routine == "argsort" else second).shape:
+        yield f"{call.routine} of {first.name}: {first.type} does not give {out.name}: {out.type}"
+    if call.routine == "argsort" and (not out.shape or second.type != out.type.with_shape(out.shape[-1:])):
+        yield f"argsort wants scratch of the length and dtype of {out.name}'s rows, got {second.name}: {second.type}"
+    if call.routine == "searchsorted" and (len(first.shape) != 1 or first.dtype != second.dtype):
+        yield f"searchsorted wants a vector of {second.dtype}, got {first.name}: {first.type}"
 
 
 def _product_shape(call: Call) -> tuple[Extent, ...] | None:

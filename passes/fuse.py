@@ -17,6 +17,7 @@ from graphc.passes.assemble import assemble
 from graphc.passes.inline import STATEMENT_LIMIT, Inliner
 from graphc.passes.orient import orient
 from graphc.passes.rows import Row
+from graphc.passes.scans import kernel_scan, scan_steps
 from graphc.passes.stages import Stage, free_name, identity, kernel_stage
 
 
@@ -30,9 +31,10 @@ class Fuse:
         """Inline, group, assemble."""
         refusals: list[str] = []
         items = inline_stages(program, refusals)
+        taken = {buffer.name for buffer in program.buffers}
+        items = scan_steps(items, taken, refusals)
         groups = group_stages(program, items, refusals)
         needed = _read_outside(program, groups)
-        taken = {buffer.name for buffer in program.buffers}
         steps = tuple(
             assemble(group.rows, group.rank, group.post, needed, taken) if isinstance(group, Group) else group
             for group in groups
@@ -46,7 +48,8 @@ class Fuse:
 def inline_stages(program: Program, refusals: list[str]) -> list[Stage | Step]:
     """The steps of a program, its kernels as stages with what they read inlined."""
     items: list[Stage | Step] = [
-        (kernel_stage(step) or step) if isinstance(step, Kernel) else step for step in program.steps
+        (kernel_stage(step) or kernel_scan(step) or step) if isinstance(step, Kernel) else step
+        for step in program.steps
     ]
     stages = [item for item in items if isinstance(item, Stage)]
     written: dict[Buffer, int] = {}

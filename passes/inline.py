@@ -177,7 +177,8 @@ def expand(stage: Stage, inlined: Mapping[Buffer, Stage]) -> Stage:
             stack.pop()
             value = frame.names.get(frame.value, frame.value) if isinstance(frame.value, str) else frame.value
             if frame.load is None:
-                return replace(stage, body=live(body, value), value=value)
+                done = stage.renamed(frame.names)
+                return replace(done, body=live(body, done.results))
             load, reader = frame.load, stack[-1]
             if load.mask is not None and load.mask != reader.mask:  # else the reader's own value is masked
                 value = _append(body, taken, seen, _masked(load, value))
@@ -214,9 +215,9 @@ def _chosen_once(choice: Let, body: Sequence[Straight]) -> Let:
     return choice
 
 
-def live(body: Sequence[Straight], value: Value) -> tuple[Straight, ...]:
-    """The statements that a value needs."""
-    needed = {value}
+def live(body: Sequence[Straight], values: Sequence[Value]) -> tuple[Straight, ...]:
+    """The statements that some values need."""
+    needed = set(values)
     kept: list[Straight] = []
     for statement in reversed(body):
         if statement.name in needed:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from graphc.ir import ops
 from graphc.ir.core import Node, extent, scalar_value
 from graphc.ir.dims import Dim, Extent, product
 from graphc.ir.loops import (
@@ -29,6 +30,8 @@ from graphc.ir.loops import (
 from graphc.ir.types import kind_of
 from graphc.passes.factorizations import FACTORIZATIONS
 from graphc.passes.products import add_library_product, lower_matmul
+from graphc.passes.scans import scan
+from graphc.passes.sorting import lower_argsort, lower_searchsorted
 from graphc.passes.stages import Axes, identity
 
 if TYPE_CHECKING:
@@ -295,6 +298,9 @@ def gathered_index(
     rest = iter(at[depth:])
     gathered: dict[int, Affine] = {}
     for k, index in zip(axes, indices, strict=True):
+        if index.op is ops.iota and index.dtype == INT:  # the position itself
+            gathered[k] = at[index["axis"]]
+            continue
         value = lowering.read(index, at[:depth], body)
         gathered[k] = Affine((), int(value.value)) if isinstance(value, Const) else axis(value)
     return tuple(gathered[k] if k in gathered else next(rest) for k in range(rank))
@@ -372,9 +378,10 @@ def reduction(combine: str, initial: Callable[[np.dtype], Any]) -> LoopForm:
 
 
 def accumulator_dtype(combine: str, dtype: np.dtype, count: Extent) -> np.dtype:
-    """The dtype that a reduction accumulates in: its own, but float64 for long float32 sums."""
-    long = not isinstance(count, int) or count > SHORT_SUM
-    return np.dtype("float64") if combine == "add" and dtype == np.float32 and long else dtype
+    """The dtype that a reduction accumulates in: its own, but float64 for long float32 sums, and for float32 products,
+    which leave the range of float32 on the way."""
+    long = combine == "multiply" or not isinstance(count, int) or count > SHORT_SUM
+    return np.dtype("float64") if combine in ("add", "multiply") and dtype == np.float32 and long else dtype
 
 
 def lowest(dtype: np.dtype) -> Any:
@@ -418,6 +425,14 @@ LOOP_FORMS: dict[str, LoopForm] = {
     "min": reduction("minimum", highest),
     "any": reduction("logical_or", lambda dtype: False),
     "all": reduction("logical_and", lambda dtype: True),
+    "prod": reduction("multiply", lambda dtype: 1),
+    "cumsum": scan("add", lambda dtype: 0),
+    "cumprod": scan("multiply", lambda dtype: 1),
+    "recurrence": scan("add", lambda dtype: 0),
+    "cummax": scan("maximum", lowest),
+    "cummin": scan("minimum", highest),
+    "argsort": lower_argsort,
+    "searchsorted": lower_searchsorted,
     "matmul": lower_matmul,
     "add": lower_add,
     **FACTORIZATIONS,

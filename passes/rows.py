@@ -73,7 +73,7 @@ class Row:
         It is the innermost one that is summed over: a tile has no other terms. None for any other stage.
         """
         reduced = {name for name, _ in self.stage.reduce}
-        if not self.widens(rank) or reduced & set(self.inner(rank)):
+        if self.stage.combine != "add" or not self.widens(rank) or reduced & set(self.inner(rank)):
             return None
         return max(k for k, name in enumerate(self.outer(rank)) if name in reduced)
 

@@ -52,6 +52,15 @@ class Stage:
     origin: str = ""
 
     @property
+    def results(self) -> tuple[Value, ...]:
+        """What the body computes."""
+        return (self.value,)
+
+    def renamed(self, names: Mapping[str, Value]) -> Stage:
+        """The stage with other names for what its body computes."""
+        return replace(self, value=new_value(self.value, names))
+
+    @property
     def loads(self) -> tuple[Load, ...]:
         """The loads of the body."""
         return tuple(statement for statement in self.body if isinstance(statement, Load))
@@ -125,12 +134,12 @@ def narrowed(stage: Stage) -> Stage:
 
 def kernel_stage(kernel: Kernel) -> Stage | None:
     """The stage that a kernel computes, or None where it is not in normal form (scatters)."""
-    axes, body = _peel(kernel.body, "parallel")
+    axes, body = peel(kernel.body, "parallel")
     last = body[-1] if body else None
     if not isinstance(last, Store) or last.index != identity(axes):
         return None
     if isinstance(body[0], Accumulator):
-        reduce, inner = _peel(body[1:2], "reduce")
+        reduce, inner = peel(body[1:2], "reduce")
         accumulate = inner[-1]
         assert isinstance(accumulate, Accumulate)
         return Stage(
@@ -145,7 +154,7 @@ def _straight(body: tuple[Statement, ...]) -> tuple[Straight, ...]:
     return tuple(statement for statement in body if isinstance(statement, Let | IndexValue | Load))
 
 
-def _peel(body: tuple[Statement, ...], kind: str) -> tuple[Axes, tuple[Statement, ...]]:
+def peel(body: tuple[Statement, ...], kind: str) -> tuple[Axes, tuple[Statement, ...]]:
     """The perfect nest of loops of one kind around a body."""
     axes: list[tuple[str, Extent]] = []
     while len(body) == 1 and isinstance(loop := body[0], Loop) and loop.kind == kind:
@@ -185,6 +194,11 @@ def substitute_statement(
                 name=_renamed(name, names),
                 args=tuple(names.get(arg, arg) if isinstance(arg, str) else arg for arg in args),
             )
+
+
+def new_value(value: Value, names: Mapping[str, Value]) -> Value:
+    """A value with a scalar name replaced."""
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 def _renamed(name: str, names: Mapping[str, Value]) -> str:

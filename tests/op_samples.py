@@ -189,6 +189,45 @@ def along_axis(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
                 break
 
 
+def argsort(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    """Along each axis, rows with ties and special values, and rows long enough for several merges."""
+    yield from along_axis(op, rng)
+    for dtype in DTYPES:
+        yield special(1, op, dtype, axis=0)
+        for shape, axis in (((3, 100), 1), ((70, 2), 0), ((3, 0), 1)):
+            drawn = sample(op, rng, tensor(shape, dtype), axis=axis)
+            yield Sample(drawn.node, (np.round(drawn.arrays[0]).astype(dtype),), smooth=False)
+
+
+def searchsorted(op: Any, rng: np.random.Generator) -> Iterator[Sample]:
+    for dtype in DTYPES:
+        for count, shape in ((7, (2, 5)), (0, (3,)), (1, (0,)), (N, (2, N))):
+            for right in BOTH:
+                drawn = sample(op, rng, tensor((count,), dtype), tensor(shape, dtype), right=right)
+                keys, values = (np.round(array).astype(dtype) for array in drawn.arrays)
+                yield Sample(drawn.node, (np.sort(keys), values), smooth=False)
+        values = special(1, OPS["isnan"], "float64").arrays[0]
+        if dtype == "float64":
+            node = op(*(leaf(INPUT, tensor(values.shape, dtype)) for _ in range(2)), right=True)
+            yield Sample(node, (np.sort(values), values), smooth=False)
+
+
+def scan(op: Any, rng: np.random.Generator, arity: int = 1, **flags: tuple[bool, ...]) -> Iterator[Sample]:
+    """A scan along each axis of a few shapes, with its flags in turn: all of them for the first shape."""
+    settings = [dict(zip(flags, values, strict=True)) for values in itertools.product(*flags.values())]
+    for dtype in DTYPES:
+        for k, (shape, axis) in enumerate(SCANS):
+            for attrs in settings if k == 0 else settings[k % len(settings) :][:1]:
+                try:
+                    yield sample(op, rng, *[tensor(shape, dtype)] * arity, axis=axis, **attrs)
+                except DeclarationTypeError:
+                    break
+
+
+SCANS = (((5,), 0), ((2, 3), 0), ((2, 3), 1), ((2, 3, 4), 1), ((N, 2), 0), ((2, N), 1), ((0, 3), 0), ((3, 0), 0))
+BOTH = (False, True)
+
+
 def each(cases: Cases, op: Any, rng: np.random.Generator) -> Iterator[Sample]:
     """Cases of operand shapes and attributes, for a float, an integer and a bool dtype."""
     for dtype in ("float64", "float32", "int32", "bool"):
@@ -331,12 +370,17 @@ BINARY = [
 SAMPLES: dict[str, Callable[[Any, np.random.Generator], Iterator[Sample]]] = {
     **dict.fromkeys(UNARY, partial(elementwise, 1)),
     **dict.fromkeys(BINARY, partial(elementwise, 2)),
-    **dict.fromkeys(("sum", "any", "all", "norm"), reduction),
+    **dict.fromkeys(("sum", "prod", "any", "all", "norm"), reduction),
     **dict.fromkeys(("max", "min", "logsumexp"), partial(reduction, empty=False)),
     **dict.fromkeys(("argmax", "argmin", "softmax", "log_softmax"), along_axis),
     **dict.fromkeys(("gather", "scatter_add", "scatter_set", "scatter_max", "scatter_min"), indexed),
     "custom_vjp": custom_vjp,
     "cotangent": cotangent,
+    **dict.fromkeys(("cumsum", "cumprod"), partial(scan, reverse=BOTH, exclusive=BOTH)),
+    **dict.fromkeys(("cummax", "cummin"), partial(scan, reverse=BOTH)),
+    "recurrence": partial(scan, arity=2, reverse=BOTH, exclusive=BOTH),
+    "argsort": argsort,
+    "searchsorted": searchsorted,
     "integer_power": integer_power,
     "polygamma": polygamma,
     "where": where,

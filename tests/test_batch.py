@@ -42,6 +42,8 @@ def test_an_op_on_stacks_is_the_stack_of_its_results(name: str) -> None:
         if not sample.node.operands or sample.node.dtype.name not in ("float64", "int64", "bool"):
             continue
         arrays = stacked(sample, rng)
+        if name == "searchsorted":
+            arrays = (np.sort(arrays[0]), *arrays[1:])
         for chosen in subsets(len(arrays)):
             operands = sample.node.operands
             types = {k: TensorType(operands[k].dtype, (SIZE, *operands[k].shape)) for k in chosen}

@@ -28,6 +28,8 @@ FAMILIES = {
     "linalg": (
         "cholesky", "triangular_solve", "solve", "log_abs_det", "det_sign", "eigh", "eigvalsh", "svd", "svdvals", "qr",
     ),
+    "scan": ("prod", "cumsum", "cumprod", "recurrence", "cummax", "cummin"),
+    "sorting": ("argsort", "searchsorted"),
 }
 FAMILIES["elementwise"] = tuple(name for name in OPS if not any(name in names for names in FAMILIES.values()))
 # What the quick tests compile: of the others, dtypes of the same kind.
@@ -39,6 +41,8 @@ QUICK = {
     "product": ("float32", "int32"),
     "rule": ("float32",),
     "linalg": ("float32",),
+    "scan": ("float32", "int8"),
+    "sorting": ("float64", "int8", "bool"),
 }
 # Of elementwise ops the quick tests compile the special values, but all shapes of these (and half of the reductions).
 ALL_SHAPES = ("add", "where", "cast", "not_equal")
@@ -47,7 +51,7 @@ ADJOINTS = {"elementwise": ((5,), (4,)), "linalg": ((3, 3), (N, 3, 2))}
 # Which zero is the larger one NumPy leaves to the processor.
 TIES = ("maximum", "minimum", "max", "min", "scatter_max", "scatter_min")
 # Their terms may cancel.
-SUMS = ("sum", "matmul", "logsumexp", "log_softmax", "norm", "softmax", "scatter_add")
+SUMS = ("sum", "matmul", "logsumexp", "log_softmax", "norm", "softmax", "scatter_add", "cumsum", "recurrence")
 # So may those of these below 0.
 REFLECTED = ("gammaln", "digamma", "polygamma")
 ULP = 8

@@ -135,10 +135,22 @@ from graphc.ir.ops.reductions import (
     argmin,
     max_,
     min_,
+    prod,
+)
+from graphc.ir.ops.scans import (
+    cummax,
+    cummin,
+    cumprod,
+    cumsum,
+    recurrence,
 )
 from graphc.ir.ops.scatter import (
     scatter_max,
     scatter_min,
+)
+from graphc.ir.ops.sorting import (
+    argsort,
+    searchsorted,
 )
 from graphc.ir.ops.special import (
     digamma,
@@ -183,6 +195,7 @@ OPS: dict[str, Op] = {
         sum_, any_, all_, broadcast_to, transpose, reshape,
         slice_, pad, concatenate, gather, scatter_add, scatter_set, scatter_max, scatter_min, iota, wrap_index,
         max_, min_, argmax, argmin,
+        prod, cumsum, cumprod, recurrence, cummax, cummin, argsort, searchsorted,
         matmul,
         softmax, log_softmax, logsumexp, norm,
         custom_vjp, cotangent,
@@ -192,17 +205,18 @@ OPS: dict[str, Op] = {
 
 __all__ = [
     "OPS", "absolute", "accumulate", "add", "all_", "anchor", "any_", "arccos", "arccosh", "arcsin", "arcsinh",
-    "arctan", "arctan2", "arctanh", "argmax", "argmin", "bitwise_and", "bitwise_count", "bitwise_or", "bitwise_xor",
-    "broadcast_to", "cast", "cbrt", "ceil", "cholesky", "concatenate", "constant", "copysign", "cos", "cosh",
-    "cotangent", "custom_vjp", "derivative_of", "det_sign", "digamma", "divide", "eigh", "eigvalsh", "entr",
-    "equal", "erf", "erfc", "erfcx", "erfinv", "exp", "exp2", "expm1", "extent", "floor", "floor_divide", "fmod",
-    "fraction", "gammaln", "gather", "greater", "greater_equal", "hypot", "i0", "i1", "integer_power", "invert",
-    "iota", "isfinite", "isinf", "isnan", "left_shift", "less", "less_equal", "log", "log1p", "log2", "log10",
-    "log_abs_det", "log_ndtr", "log_sigmoid", "log_softmax", "logaddexp", "logaddexp2", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "logit", "logsumexp", "matmul", "max_", "maximum", "min_",
-    "minimum", "multiply", "ndtr", "ndtri", "negative", "nextafter", "norm", "not_equal", "pad", "polygamma",
-    "power", "qr", "reciprocal", "rel_entr", "relu", "remainder", "reshape", "restore", "right_shift", "rint",
-    "scatter_add", "scatter_max", "scatter_min", "scatter_set", "sigmoid", "sign", "sin", "sinh", "slice_",
-    "softmax", "softplus", "solve", "sqrt", "square", "step", "stop_gradient", "subtract", "sum_", "svd", "svdvals",
-    "tan", "tanh", "transpose", "triangular_solve", "trunc", "where", "wrap_index", "xlog1py", "xlogy",
+    "arctan", "arctan2", "arctanh", "argmax", "argmin", "argsort", "bitwise_and", "bitwise_count", "bitwise_or",
+    "bitwise_xor", "broadcast_to", "cast", "cbrt", "ceil", "cholesky", "concatenate", "constant", "copysign", "cos",
+    "cosh", "cotangent", "cummax", "cummin", "cumprod", "cumsum", "custom_vjp", "derivative_of", "det_sign",
+    "digamma", "divide", "eigh", "eigvalsh", "entr", "equal", "erf", "erfc", "erfcx", "erfinv", "exp", "exp2",
+    "expm1", "extent", "floor", "floor_divide", "fmod", "fraction", "gammaln", "gather", "greater", "greater_equal",
+    "hypot", "i0", "i1", "integer_power", "invert", "iota", "isfinite", "isinf", "isnan", "left_shift", "less",
+    "less_equal", "log", "log1p", "log2", "log10", "log_abs_det", "log_ndtr", "log_sigmoid", "log_softmax",
+    "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "logsumexp",
+    "matmul", "max_", "maximum", "min_", "minimum", "multiply", "ndtr", "ndtri", "negative", "nextafter", "norm",
+    "not_equal", "pad", "polygamma", "power", "prod", "qr", "reciprocal", "recurrence", "rel_entr", "relu",
+    "remainder", "reshape", "restore", "right_shift", "rint", "scatter_add", "scatter_max", "scatter_min",
+    "scatter_set", "searchsorted", "sigmoid", "sign", "sin", "sinh", "slice_", "softmax", "softplus", "solve",
+    "sqrt", "square", "step", "stop_gradient", "subtract", "sum_", "svd", "svdvals", "tan", "tanh", "transpose",
+    "triangular_solve", "trunc", "where", "wrap_index", "xlog1py", "xlogy",
 ]  # fmt: skip

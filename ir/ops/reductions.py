@@ -1,4 +1,4 @@
-"""Reductions by order: extrema, whose ties share the gradient evenly, and where they are."""
+"""Products, and reductions by order: extrema, whose ties share the gradient evenly, and where they are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.core import ANY, NUMBER, Custom, Discrete, Guard, Node, Op, full
+from graphc.ir.dims import product
 from graphc.ir.errors import DeclarationValueError
 from graphc.ir.ops.checks import at_least_zero, check_axis, check_dtype, show, without
 from graphc.ir.ops.comparison import equal, isnan, logical_or, where
 from graphc.ir.ops.conversion import cast, stop_gradient
 from graphc.ir.ops.indexing import iota
-from graphc.ir.ops.layout import reduction_infer, restore, sum_
+from graphc.ir.ops.layout import reduction_infer, reshape, restore, sum_, transpose
+from graphc.ir.ops.scans import products_of_others
 from graphc.ir.types import Shape, TensorType
 
 
@@ -29,6 +31,41 @@ def not_empty_guards(node: Node) -> Iterator[Guard]:
     attrs = dict(node.attrs)
     for axis in attrs["axes"] if "axes" in attrs else (attrs["axis"],):
         yield from at_least_zero(shape[axis] - 1, f"{node.op.name} over axis {axis} of {show(shape)}")
+
+
+# products -------------------------------------------------------------------------------------------------------------
+
+
+def _prod_evaluate(x: np.ndarray, axes: tuple[int, ...]) -> Any:
+    wide = np.float64 if x.dtype.kind == "f" else x.dtype
+    with np.errstate(over="ignore"):
+        return np.prod(x, axis=axes, dtype=wide).astype(x.dtype)
+
+
+def _slopes(node: Node) -> Node:
+    """The derivative by each element: the product of the others along the axes, which count as one."""
+    (x,), axes = node.operands, node["axes"]
+    if len(axes) == 1:
+        return products_of_others(x, axes[0])
+    order = (*(k for k in range(len(x.shape)) if k not in axes), *axes)
+    turned = transpose(x, axes=order)
+    flat = reshape(turned, shape=(*node.shape, product(x.shape[k] for k in axes)))
+    others = reshape(products_of_others(flat, len(node.shape)), shape=turned.shape)
+    return transpose(others, axes=tuple(order.index(k) for k in range(len(order))))
+
+
+prod = Op(
+    name="prod",
+    accepts=NUMBER,
+    infer=reduction_infer("prod", NUMBER),
+    evaluate=_prod_evaluate,
+    derivative=Custom(
+        jvp=lambda node, tangents: sum_(_slopes(node) * tangents[0], axes=node["axes"]),
+        vjp=lambda node, ct: (_slopes(node) * restore(ct, node["axes"], node.operands[0].shape),),
+    ),
+    numpy=("prod",),
+    note="1 over nothing; integers wrap around; each slope is the product of the others, so zeros do no harm",
+)
 
 
 # max and min ----------------------------------------------------------------------------------------------------------

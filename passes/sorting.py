@@ -1,0 +1,43 @@
+"""Sorting and searching are library calls: along the last axis of what stands in memory, with a row of scratch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphc.ir import ops
+from graphc.ir.core import Node
+from graphc.ir.loops import Buffer, Straight
+from graphc.passes.stages import identity
+
+if TYPE_CHECKING:
+    from graphc.passes.lower import Lowering
+
+
+def lower_argsort(lowering: Lowering, node: Node) -> None:
+    """Along the last axis a call; along another one that of the array with its axes swapped."""
+    (operand,), axis, name = node.operands, node["axis"], lowering.names[node]
+    last = len(node.shape) - 1
+    if axis != last:
+        order = list(range(last + 1))
+        order[axis], order[last] = last, axis
+        swapped = ops.transpose(operand, axes=tuple(order))
+        places = ops.argsort(swapped, axis=last)
+        lowering.lower(swapped, f"{name}_keys")
+        lowering.lower(places, f"{name}_places")
+        axes = tuple((f"a{k}", size) for k, size in enumerate(node.shape))
+        index = identity(axes)
+        body: list[Straight] = []
+        value = lowering.read(places, tuple(index[k] for k in order), body)
+        lowering.stage(node, axes, body, value)
+        return
+    keys = lowering.materialised(operand)
+    scratch = Buffer(lowering.new_name(f"{name}_scratch"), np.dtype("int64"), node.shape[-1:], "arena")
+    lowering.call("argsort", (keys, scratch, lowering.settle(node)))
+
+
+def lower_searchsorted(lowering: Lowering, node: Node) -> None:
+    """A binary search for each value."""
+    keys, values = (lowering.materialised(operand) for operand in node.operands)
+    lowering.call("searchsorted", (keys, values, lowering.settle(node)), (("right", node["right"]),))
