@@ -211,7 +211,7 @@ CHOICES = (lambda a: a, negative, absolute, lambda a: full(-2.5, a.type), lambda
 NUMERIC = {
     name: 1 + max(k for k in range(2) if f"{{{k}}}" in op.scalar)
     for name, op in OPS.items()
-    if isinstance(op.derivative, Partials) and op.scalar and op is not integer_power
+    if isinstance(op.derivative, Partials) and op.scalar and op not in (integer_power, OPS["polygamma"])
 }
 
 

@@ -135,12 +135,14 @@ polygamma: Op = Op(
 
 
 def _bessel(name: str) -> Callable[..., Any]:
-    """SciPy's function, which is nan at infinity and infinite a little before it has to be."""
+    """SciPy's function, which is nan at infinity, infinite a little before it has to be, and 0 at -0."""
 
     def evaluate(x: np.ndarray) -> Any:
-        half = np.exp(0.5 * np.abs(x))
-        far = np.where(np.isinf(x), x if name == "i1" else np.inf, scipys(f"{name}e")(x) * half * half)
-        return np.where(np.abs(x) > 700, far, scipys(name)(x))
+        size = np.abs(x)
+        half = np.exp(0.5 * size)
+        far = np.where(size == np.inf, size, scipys(f"{name}e")(size) * half * half)
+        value = np.where(size > 700, far, scipys(name)(size))
+        return np.copysign(value, x) if name == "i1" else value
 
     return rounded(evaluate)
 
