@@ -212,7 +212,8 @@ class HostText:
 
     def _label(self, step: Step) -> str:
         """The views that a step computes: inner views ``hidden_0`` belong to ``hidden``."""
-        views = (re.sub(r"_\d+$", "", buffer.name) for buffer in step.writes if buffer.space != "row")
+        writes = step.writes if isinstance(step, Kernel) else step.writes[-1:]  # not what it works in
+        views = (re.sub(r"_\d+$", "", buffer.name) for buffer in writes if buffer.space != "row")
         return textwrap.shorten(", ".join(dict.fromkeys(views)), 100, placeholder=" ...")
 
     def _make(self, buffer: Buffer) -> Iterator[str]:

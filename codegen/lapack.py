@@ -2,9 +2,8 @@
 
 LAPACK counts columns first: a row-major matrix is its transpose to it. Cholesky's factor, LU and triangular systems are
 asked for in that transpose, by flags; for eigenvalues, singular values and QR the matrix is turned while it is copied,
-so that the library is asked what NumPy and SciPy ask it, and signs of vectors are theirs. The routines are Numba's
-wrappers, by name (see `graphc.codegen.blas`): they find SciPy's at their first call, with Python's lock. The one that
-is missing there, BLAS's ``trsm``, gets a name when generated code imports this module, before its machine code is read.
+so that the library is asked what NumPy and SciPy ask it, and signs of vectors are theirs. `graphc.codegen.lapack_calls`
+says how it is found. Each matrix of a stack is factorised by itself, one after the other.
 """
 
 from __future__ import annotations
@@ -14,24 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
 from numba.core import cgutils, errors, types
-from numba.extending import get_cython_function_address, intrinsic, register_jitable
+from numba.extending import register_jitable
 from numba.np.arrayobj import make_array
-from numba.np.linalg import F_INT_nbtype, check_blas_return, ensure_lapack
 from numpy.typing import NDArray
 
 from graphc.codegen.intrinsics import contiguous_view, lowers
+from graphc.codegen.lapack_calls import KINDS, geqrf, gesdd, getrf, orgqr, pivot, potrf, syevd, trsm
 from graphc.ir.factorizations import ROUTINES
 
-_KINDS = {types.float32: "s", types.float64: "d"}
 _LARGEST_DIM = 2**31 - 1  # SciPy's LAPACK takes 32-bit dimensions
-_CHAR, _POINTER, _INTP = cgutils.int8_t, cgutils.voidptr_t, cgutils.intp_t
-
-for _kind in _KINDS.values():
-    binding.add_symbol(
-        f"graphc_{_kind}trsm", get_cython_function_address("scipy.linalg.cython_blas", f"{_kind}trsm")
-    )
+_INTP = cgutils.intp_t
 
 Array = NDArray[Any]
 
@@ -110,7 +102,7 @@ def _cholesky(a: Array, out: Array, count: int, rows: int, columns: int) -> None
         for i in range(rows):
             for j in range(rows):
                 out[start + i * rows + j] = a[start + i * rows + j] if j <= i else 0
-        failed = _potrf(out, start, rows) != 0
+        failed = potrf(out, start, rows) != 0
         for i in range(rows):
             failed |= np.isnan(out[start + i * rows + i])
         if failed:
@@ -132,7 +124,7 @@ def _triangular_solve(
         for i in range(start, start + size):
             out[i] = np.nan if singular else b[i]
         if size > 0 and not singular:
-            _trsm(a, matrix, out, start, rows, columns, lower, transpose, unit)
+            trsm(a, matrix, out, start, rows, columns, lower, transpose, unit)
 
 
 @register_jitable
@@ -142,9 +134,9 @@ def _lu(a: Array, out: Array, count: int, rows: int, columns: int) -> None:
         for i in range(size):
             out[start + i] = a[source + i]
         if size > 0:
-            _getrf(out, start, rows)
+            getrf(out, start, rows)
             for i in range(rows - 1, -1, -1):  # the integers are the narrower ones: the last is moved first
-                out[start + size + i] = _pivot(out, start + size, i)
+                out[start + size + i] = pivot(out, start + size, i)
 
 
 @register_jitable
@@ -163,11 +155,11 @@ def _lu_solve(
             if transpose:
                 for i in range(rows):
                     _swap_rows(out, start, columns, i, int(factors[matrix + rows * rows + i]))
-                _trsm(factors, matrix, out, start, rows, columns, False, True, True)
-                _trsm(factors, matrix, out, start, rows, columns, True, True, False)
+                trsm(factors, matrix, out, start, rows, columns, False, True, True)
+                trsm(factors, matrix, out, start, rows, columns, True, True, False)
             else:
-                _trsm(factors, matrix, out, start, rows, columns, True, False, False)
-                _trsm(factors, matrix, out, start, rows, columns, False, False, True)
+                trsm(factors, matrix, out, start, rows, columns, True, False, False)
+                trsm(factors, matrix, out, start, rows, columns, False, False, True)
                 for i in range(rows - 1, -1, -1):
                     _swap_rows(out, start, columns, i, int(factors[matrix + rows * rows + i]))
 
@@ -194,10 +186,10 @@ def _det_sign(factors: Array, out: Array, count: int, rows: int, columns: int) -
     for k in range(count):
         start, sign = k * rows * columns, 1
         for i in range(columns):
-            pivot = factors[start + i * columns + i]
-            if (pivot < 0) != (factors[start + columns * columns + i] != i):
+            element = factors[start + i * columns + i]
+            if (element < 0) != (factors[start + columns * columns + i] != i):
                 sign = -sign
-            if pivot == 0:
+            if element == 0:
                 sign = 0
         out[k] = sign
 
@@ -207,7 +199,7 @@ def _eigh(a: Array, out: Array, count: int, rows: int, columns: int) -> None:
     for k in range(count):
         matrix, start = k * rows * rows, k * rows * (rows + 1)
         failed = not _turn_triangle(a, matrix, out, start + rows, rows)
-        if rows > 0 and (failed or _syevd(out, start + rows, out, start, rows, True) != 0):
+        if rows > 0 and (failed or syevd(out, start + rows, out, start, rows, True) != 0):
             for i in range(start, start + rows * (rows + 1)):
                 out[i] = np.nan
 
@@ -216,7 +208,7 @@ def _eigh(a: Array, out: Array, count: int, rows: int, columns: int) -> None:
 def _eigvalsh(a: Array, work: Array, out: Array, count: int, rows: int, columns: int) -> None:
     for k in range(count):
         failed = not _turn_triangle(a, k * rows * rows, work, 0, rows)
-        if rows > 0 and (failed or _syevd(work, 0, out, k * rows, rows, False) != 0):
+        if rows > 0 and (failed or syevd(work, 0, out, k * rows, rows, False) != 0):
             for i in range(k * rows, (k + 1) * rows):
                 out[i] = np.nan
 
@@ -227,7 +219,7 @@ def _svd(a: Array, work: Array, out: Array, count: int, rows: int, columns: int)
     for k in range(count):
         start, size = k * least * (1 + rows + columns), least * (1 + rows + columns)
         failed = not _turn(a, k * rows * columns, work, 0, rows, columns)
-        if least > 0 and (failed or _gesdd(work, out, start, start + least, rows, columns, True) != 0):
+        if least > 0 and (failed or gesdd(work, out, start, start + least, rows, columns, True) != 0):
             for i in range(start, start + size):
                 out[i] = np.nan
 
@@ -237,7 +229,7 @@ def _svdvals(a: Array, work: Array, out: Array, count: int, rows: int, columns: 
     least = min(rows, columns)
     for k in range(count):
         failed = not _turn(a, k * rows * columns, work, 0, rows, columns)
-        if least > 0 and (failed or _gesdd(work, out, k * least, k * least, rows, columns, False) != 0):
+        if least > 0 and (failed or gesdd(work, out, k * least, k * least, rows, columns, False) != 0):
             for i in range(k * least, (k + 1) * least):
                 out[i] = np.nan
 
@@ -251,12 +243,12 @@ def _qr(a: Array, work: Array, out: Array, count: int, rows: int, columns: int) 
             for i in range(start, start + size):
                 out[i] = np.nan
         elif columns > 0:
-            _geqrf(out, start, work, rows, columns)
+            geqrf(out, start, work, rows, columns)
             triangle = start + columns * rows
             for i in range(columns):
                 for j in range(columns):
                     out[triangle + i * columns + j] = out[start + j * rows + i] if i <= j else 0
-            _orgqr(out, start, work, rows, columns)
+            orgqr(out, start, work, rows, columns)
 
 
 @register_jitable
@@ -281,164 +273,6 @@ def _turn_triangle(a: Array, source: int, out: Array, start: int, n: int) -> boo
             finite &= np.isfinite(element)
             out[start + j * n + i] = element
     return finite
-
-
-# LAPACK's routines, on parts of flat arrays ---------------------------------------------------------------------------
-
-
-@intrinsic
-def _potrf(_typing: Any, a: Any, at: Any, n: Any) -> Any:
-    """Cholesky of an upper triangle, in place; not 0 where the matrix is not positive definite."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        matrix = _pointer(context, builder, a, *args[:2])
-        n, triangle = args[2], _CHAR(ord("U"))
-        return _call(context, builder, "numba_xxpotrf", a.dtype, triangle, n, matrix, _ld(builder, n))
-
-    return types.int32(a, types.intp, types.intp), generate
-
-
-@intrinsic
-def _getrf(_typing: Any, a: Any, at: Any, n: Any) -> Any:
-    """LU of a square matrix, in place; the pivots' integers stand behind it."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array, at, n = args
-        matrix = _pointer(context, builder, a, array, at)
-        pivots = builder.gep(matrix, [builder.mul(n, n)])
-        return _call(context, builder, "numba_xxgetrf", a.dtype, n, n, matrix, _ld(builder, n), pivots)
-
-    return types.int32(a, types.intp, types.intp), generate
-
-
-@intrinsic
-def _pivot(_typing: Any, a: Any, at: Any, i: Any) -> Any:
-    """The i-th of the integers that `_getrf` left at a place, counted from 0."""
-    if F_INT_nbtype.bitwidth > a.dtype.bitwidth:
-        raise errors.TypingError(f"lu: {a.dtype} has no room for the {F_INT_nbtype} pivots of this LAPACK")
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        integer = context.get_value_type(F_INT_nbtype)
-        pivots = builder.bitcast(_pointer(context, builder, a, *args[:2]), integer.as_pointer())
-        pivot = builder.load(builder.gep(pivots, [args[2]]), align=integer.width // 8)
-        return builder.sub(builder.sext(pivot, _INTP) if integer.width < _INTP.width else pivot, _INTP(1))
-
-    return types.intp(a, types.intp, types.intp), generate
-
-
-@intrinsic
-def _trsm(
-    _typing: Any, a: Any, a_at: Any, x: Any, x_at: Any, n: Any, columns: Any, lower: Any, transpose: Any, unit: Any
-) -> Any:
-    """Solve a x = b (or aᵀ x = b) in place, for a row-major triangle: columns first, x' a' = b'."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        ensure_lapack()
-        n, columns, *flags = args[4:]
-        matrix, solution = _pointer(context, builder, a, *args[:2]), _pointer(context, builder, x, *args[2:4])
-        letters = [
-            builder.select(flag, _CHAR(ord(yes)), _CHAR(ord(no)))
-            for flag, (yes, no) in zip(flags, (("U", "L"), ("T", "N"), ("U", "N")), strict=True)
-        ]
-        integer = context.get_value_type(F_INT_nbtype)
-        sizes = [builder.trunc(size, integer) if integer.width < _INTP.width else size for size in (columns, n)]
-        one = cgutils.alloca_once_value(builder, context.get_constant(a.dtype, 1))
-        slots = [cgutils.alloca_once_value(builder, value) for value in (_CHAR(ord("R")), *letters, *sizes)]
-        arguments = *slots, one, matrix, slots[5], solution, slots[4]
-        kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-        name = f"graphc_{_KINDS[a.dtype]}trsm"
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
-        return context.get_dummy_value()
-
-    numbers = *(a, types.intp, x, types.intp, types.intp, types.intp), *(types.boolean,) * 3
-    return types.void(*numbers), generate
-
-
-@intrinsic
-def _syevd(_typing: Any, a: Any, a_at: Any, values: Any, values_at: Any, n: Any, vectors: Any) -> Any:
-    """Eigenvalues of a lower triangle, and the vectors in its place; not 0 where that fails."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        matrix, found = _pointer(context, builder, a, *args[:2]), _pointer(context, builder, values, *args[2:4])
-        n, job = args[4], builder.select(args[5], _CHAR(ord("V")), _CHAR(ord("N")))
-        triangle = _CHAR(ord("L"))
-        return _call(
-            context, builder, "numba_ez_xxxevd", a.dtype, job, triangle, n, matrix, _ld(builder, n), found
-        )
-
-    return types.int32(a, types.intp, values, types.intp, types.intp, types.boolean), generate
-
-
-@intrinsic
-def _gesdd(
-    _typing: Any, a: Any, out: Any, values_at: Any, vectors_at: Any, rows: Any, columns: Any, vectors: Any
-) -> Any:
-    """Singular values of the matrix at the start of a, which is lost, and the vectors; not 0 where that fails."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array, result, values_at, vectors_at, rows, columns, vectors = args
-        least = builder.select(builder.icmp_signed("<", rows, columns), rows, columns)
-        matrix = _pointer(context, builder, a, array, _INTP(0))
-        values, left = (_pointer(context, builder, out, result, at) for at in (values_at, vectors_at))
-        right = builder.gep(left, [builder.mul(least, rows)])
-        job = builder.select(vectors, _CHAR(ord("S")), _CHAR(ord("N")))
-        right = builder.select(vectors, right, left)  # where there are none, no place is read
-        return _call(
-            context, builder, "numba_ez_gesdd", a.dtype, job, rows, columns, matrix, _ld(builder, rows), values,
-            left, _ld(builder, rows), right, _ld(builder, least),
-        )  # fmt: skip
-
-    return types.int32(a, out, *(types.intp,) * 4, types.boolean), generate
-
-
-@intrinsic
-def _geqrf(_typing: Any, a: Any, at: Any, work: Any, rows: Any, columns: Any) -> Any:
-    """Reflectors and R in the place of a matrix; the reflectors' factors at the start of `work`."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        matrix, factors = _pointer(context, builder, a, *args[:2]), _pointer(context, builder, work, args[2], _INTP(0))
-        rows, columns = args[3:]
-        return _call(
-            context, builder, "numba_ez_geqrf", a.dtype, rows, columns, matrix, _ld(builder, rows), factors
-        )
-
-    return types.int32(a, types.intp, work, types.intp, types.intp), generate
-
-
-@intrinsic
-def _orgqr(_typing: Any, a: Any, at: Any, work: Any, rows: Any, columns: Any) -> Any:
-    """Q in the place of the reflectors that `_geqrf` left."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        matrix, factors = _pointer(context, builder, a, *args[:2]), _pointer(context, builder, work, args[2], _INTP(0))
-        rows, columns = args[3:]
-        return _call(
-            context, builder, "numba_ez_xxgqr", a.dtype, rows, columns, columns, matrix, _ld(builder, rows), factors
-        )
-
-    return types.int32(a, types.intp, work, types.intp, types.intp), generate
-
-
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-    """The address of an element of a flat array."""
-    return builder.gep(make_array(kind)(context, builder, array).data, [at])
-
-
-def _ld(builder: Any, extent: Any) -> Any:
-    """LAPACK wants leading dimensions of at least 1."""
-    return builder.select(builder.icmp_signed(">", extent, _INTP(1)), extent, _INTP(1))
-
-
-def _call(context: Any, builder: Any, name: str, dtype: Any, *arguments: Any) -> Any:
-    """Call one of Numba's wrappers; like `np.linalg`, end the process where SciPy has no such routine, or memory."""
-    ensure_lapack()
-    pointers = [builder.bitcast(value, _POINTER) if value.type.is_pointer else value for value in arguments]
-    arguments = _CHAR(ord(_KINDS[dtype])), *pointers
-    kind = ir.FunctionType(cgutils.int32_t, [value.type for value in arguments])
-    status = builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
-    broken = builder.icmp_signed("<", status, cgutils.int32_t(0))
-    check_blas_return(context, builder, builder.select(broken, status, cgutils.int32_t(0)))
-    return status
 
 
 # the two joined -------------------------------------------------------------------------------------------------------
@@ -492,7 +326,7 @@ def _call_compiled(context: Any, builder: Any, body: Callable[..., None], signat
 def _check(name: str, arrays: tuple[Any, ...]) -> None:
     """Refuse arrays whose bytes the library would misread."""
     contiguous = all(isinstance(array, types.Array) and array.layout == "C" for array in arrays)
-    if not contiguous or len({array.dtype for array in arrays}) > 1 or arrays[0].dtype not in _KINDS:
+    if not contiguous or len({array.dtype for array in arrays}) > 1 or arrays[0].dtype not in KINDS:
         listed = ", ".join(map(str, arrays))
         raise errors.TypingError(f"{name} wants C-contiguous arrays of one float dtype, not {listed}")
     if arrays[ROUTINES[name].operands - 1].ndim < 2:
