@@ -18,6 +18,7 @@ from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loop_text import parse_program, print_program
 from graphc.ir.loops import Call
 from graphc.ir.program_verify import program_problems
+from graphc.task_text import tasks_text
 
 DTYPES = {"float32": float32, "float64": float64}
 
@@ -203,6 +204,8 @@ def test_programs_read_back_and_explain_themselves():
     text = program.ir("memory")
     assert print_program(parse_program(text)) == text
     assert "call qr(a) -> " in text and "_work" in text
+    tasks = tasks_text(program.graph("memory"))
+    assert "svdvals of a, by the library" in tasks and "works in svdvals_0_work: f64[3,3]" in tasks
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,16 @@ def test_whitening_a_batch_by_one_factor_and_by_many():
     np.testing.assert_allclose(grads["points"], 2 * np.linalg.solve(a, b))
     np.testing.assert_allclose(apart["points"], grads["points"])
     np.testing.assert_allclose(apart["many"].sum(0), grads["one"])
+
+
+def test_a_trainer_fits_a_covariance():
+    """The most likely normal distribution has the covariance of the data; a step allocates nothing."""
+    points = np.random.default_rng(5).multivariate_normal(np.zeros(2), [[2.0, 0.5], [0.5, 1.0]], size=200)
+    x, root = Input(("N", 2), name="x"), graphc.Param(np.eye(2), name="root")
+    covariance = root @ root.T + 0.1 * np.eye(2)
+    whitened = graphc.solve_triangular(np.linalg.cholesky(covariance), x.T, lower=True)
+    loss = 0.5 * np.mean(np.sum(whitened**2, axis=0)) + 0.5 * np.linalg.slogdet(covariance).logabsdet
+    trainer = graphc.Trainer(loss, optimizer=graphc.SGD(0.2))
+    trainer.fit({"x": points}, epochs=300)
+    fitted = trainer.params["root"] @ trainer.params["root"].T + 0.1 * np.eye(2)
+    np.testing.assert_allclose(fitted, points.T @ points / len(points), rtol=1e-6)

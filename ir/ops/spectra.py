@@ -44,15 +44,19 @@ def _parts(packed: Node, *shapes: Shape) -> list[Node]:
         flat = slice_(
             packed, start=(*(0 for _ in batch), start), size=(*batch, size), step=(1,) * len(packed.shape)
         )
-        found.append(reshape(flat, shape=(*batch, *shape)))
+        found.append(flat if len(shape) == 1 else reshape(flat, shape=(*batch, *shape)))
         start = start + size
     return found
 
 
 def _pack(batch: Shape, *parts: Node) -> Node:
     """The parts, flat, along one axis."""
-    flat = [reshape(part, shape=(*batch, product(part.shape[len(batch) :]))) for part in parts]
-    return concatenate(*flat, axis=len(batch))
+    rank = len(batch)
+    flat = [
+        part if len(part.shape) == rank + 1 else reshape(part, shape=(*batch, product(part.shape[rank:])))
+        for part in parts
+    ]
+    return concatenate(*flat, axis=rank)
 
 
 def _quotient(x: Node, gap: Node) -> Node:
