@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.errors import FeedTypeError, GraphcError
-from graphc.ir.types import DTYPES, named_dtype
+from graphc.ir.types import DTYPES, is_half, named_dtype
 
 
 class FileError(GraphcError, OSError):
@@ -138,7 +138,11 @@ def array_lines(value: Any) -> str:
     array = np.asarray(value)
     if array.ndim < 2:
         array = array.reshape(-1, 1)
-    texts = array.astype(str)
+    texts: np.ndarray
+    if is_half(array.dtype):  # bfloat16 has no cast to text
+        texts = np.array([str(each) for each in array.flat], str).reshape(array.shape)
+    else:
+        texts = array.astype(str)
     width = max((len(text) for text in texts.flat), default=0) if texts.shape[-1] > 1 else 0
     lines: list[str] = []
     for position in np.ndindex(texts.shape[:-1]):

@@ -37,7 +37,8 @@ class Input(_Leaf):
     shape : tuple of int, str or Dim
         A name is a symbolic dim: ``Input(("N", 64))``. Equal names are equal extents, bound at the call.
     dtype : dtype, optional
-        NumPy's; float64 unless said.
+        NumPy's; float64 unless said. float16 and bfloat16 (of the package ml_dtypes) are computed with in float32, and
+        every result is rounded.
     name : str, optional
         What calls feed it by. In a planner, the attribute it is bound to.
     """

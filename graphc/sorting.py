@@ -307,6 +307,8 @@ def histogram(
         raise DeclarationValueError(
             "np.histogram of a view wants edges that do not depend on its values", hint="give range=(low, high)"
         )
+    if range is not None and [np.ndim(end) for end in range if not isinstance(end, Node)] != [0, 0]:
+        raise DeclarationTypeError("np.histogram wants range=(low, high), two known numbers")
     values = ravel(a)
     values = cast(values, np.dtype("uint8")) if values.dtype.kind == "b" else values
     known_bins = _known("np.histogram", "bins", bins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import suppress
 
@@ -13,6 +14,7 @@ from op_samples import N, tensor
 import graphc
 from graphc import Dense, Input, Param
 from graphc.codegen import half as conversions
+from graphc.data_files import array_lines, read_parameters
 from graphc.ir import ops
 from graphc.ir.core import INPUT, Literal, constant, leaf
 from graphc.ir.errors import DeclarationTypeError
@@ -326,6 +328,14 @@ def test_long_reductions_are_rounded_once(dtype, target):
     assert_same_halves(softmax, reference(weights / weights.sum(), dtype), apart=1)
 
 
+def test_gradients_of_long_reductions_do_not_overflow(dtype, target):
+    x = Input(("N",), dtype, name="x")
+    ones = np.full(70_000, 2, dtype)
+    for loss, slope in ((np.max(x), 1 / 70_000), (graphc.logsumexp(x), 1 / 70_000), (graphc.norm(x), 70_000**-0.5)):
+        found = graphc.compile(loss, wrt=[x], target=target).value_and_grad(x=ones)[1]["x"]
+        assert_same_halves(found, np.full(70_000, reference(slope, dtype)), apart=1)
+
+
 def test_products_accumulate_wide(dtype, target):
     a, b = Input(("M", 300), dtype, name="a"), Input((300, 5), dtype, name="b")
     left, right = (RNG.normal(size=shape).astype(np.float32).astype(dtype) for shape in ((7, 300), (300, 5)))
@@ -519,6 +529,35 @@ def test_parameters_are_saved(dtype, tmp_path):
     second.load(tmp_path / "w.safetensors")
     for name, value in first.params.items():
         np.testing.assert_array_equal(bits(value), bits(second.params[name]))
+
+
+def test_parameters_start_rounded_once(dtype):
+    wide, narrow = (graphc.compile(Param((50, 3), "normal", dtype=each, name="w")) for each in ("float64", dtype))
+    assert_same_halves(narrow.params["w"], reference(wide.params["w"], dtype))
+
+
+def test_values_print_as_numbers(dtype):
+    text = array_lines(np.array([[1.5, 0.1], [-2, np.inf]]).astype(dtype))
+    assert [float(word) for word in text.split()] == pytest.approx([1.5, 0.1, -2, np.inf], rel=2e-3)
+    assert max(map(len, text.split("\n"))) < 20
+    assert array_lines(np.zeros((0, 2), dtype)) == ""
+
+
+def test_dtypes_that_only_look_alike_are_refused(dtype):
+    program = graphc.compile(Input((3,), dtype, name="x") * 2)
+    for other in ("V2", "U1"):
+        with pytest.raises(TypeError, match=f"x wants {dtype.name}, got"):
+            program(x=np.zeros(3, other))
+    whole = graphc.compile(Input((3,), "int32", name="x") * 2)
+    with pytest.raises(TypeError, match=f"x wants int32, got {dtype.name}, which does not cast by 'same_kind'"):
+        whole(x=np.ones(3, dtype))
+
+
+def test_a_file_of_other_floats_is_refused(tmp_path):
+    header = json.dumps({"w": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"ab")
+    with pytest.raises(OSError, match="w is F8_E4M3, which is no dtype of graphs"):
+        read_parameters(tmp_path / "w.safetensors")
 
 
 def test_check_grad_of_halves(dtype):

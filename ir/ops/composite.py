@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir.core import FLOAT, Custom, Node, Op, full
+from graphc.ir.core import FLOAT, Node, Op, full
 from graphc.ir.ops.checks import check_axis, check_dtype
 from graphc.ir.ops.comparison import isfinite, where, where_zero
-from graphc.ir.ops.conversion import stop_gradient
+from graphc.ir.ops.conversion import rules_in_single, stop_gradient
 from graphc.ir.ops.elementwise import exp, log, sqrt, square
 from graphc.ir.ops.layout import reduction_infer, restore, sum_
 from graphc.ir.ops.reductions import check_not_empty, max_, not_empty_guards
@@ -73,7 +73,7 @@ softmax = Op(
     accepts=FLOAT,
     infer=_along_axis_infer("softmax"),
     evaluate=_softmax_evaluate,
-    derivative=Custom(
+    derivative=rules_in_single(
         jvp=lambda node, tangents: _softmax_product(node, tangents[0]),
         vjp=lambda node, ct: (_softmax_product(node, ct),),
     ),
@@ -100,7 +100,7 @@ log_softmax = Op(
     accepts=FLOAT,
     infer=_along_axis_infer("log_softmax"),
     evaluate=_log_softmax_evaluate,
-    derivative=Custom(
+    derivative=rules_in_single(
         jvp=lambda node, tangents: tangents[0] - _total(exp(node) * tangents[0], (node["axis"],), node.shape),
         vjp=lambda node, ct: (ct - exp(node) * _total(ct, (node["axis"],), node.shape),),
     ),
@@ -157,7 +157,7 @@ logsumexp = Op(
     accepts=FLOAT,
     infer=_logsumexp_infer,
     evaluate=_logsumexp_evaluate,
-    derivative=Custom(_logsumexp_jvp, _logsumexp_vjp),
+    derivative=rules_in_single(_logsumexp_jvp, _logsumexp_vjp),
     expand=_logsumexp_expand,
     guards=not_empty_guards,
     numpy=("logsumexp",),
@@ -182,7 +182,7 @@ norm = Op(
     accepts=FLOAT,
     infer=reduction_infer("norm", FLOAT),
     evaluate=lambda x, axes: np.sqrt(np.sum(np.square(_wide(x)), axis=axes)).astype(x.dtype),
-    derivative=Custom(_norm_jvp, _norm_vjp),
+    derivative=rules_in_single(_norm_jvp, _norm_vjp),
     expand=lambda node: sqrt(sum_(square(node.operands[0]), axes=node["axes"])),
     numpy=("norm", "linalg.norm"),
     note="gradient 0 at 0",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from graphc.ir.core import ANY, Derivative, Discrete, Linear, Node, Op, PiecewiseConstant, elementwise
+from graphc.ir.core import ANY, Custom, Derivative, Discrete, Linear, Node, Op, PiecewiseConstant, Rule, elementwise
 from graphc.ir.errors import DeclarationTypeError
-from graphc.ir.half import converted
-from graphc.ir.types import DTYPES, TensorType
+from graphc.ir.half import SINGLE, converted
+from graphc.ir.types import DTYPES, TensorType, is_half
 
 
 def _cast_infer(x: TensorType, *, dtype: np.dtype) -> TensorType:
@@ -42,6 +44,29 @@ anchor = elementwise(
     note="an inner view listed in wrt; no rewrite opens it",
 )  # fmt: skip
 stop_gradient = elementwise("stop_gradient", _same, "{0}", PiecewiseConstant(), accepts=ANY)
+
+
+def rules_in_single(jvp: Rule, vjp: Rule) -> Custom:
+    """The rules of an op of one operand; of a half they are computed in float32, where sums neither stop nor overflow.
+
+    They then are rules of the op in float32, which is what computes its value too.
+    """
+
+    def wide(node: Node) -> Node:
+        return node.op(cast(node.operands[0], dtype=SINGLE), **dict(node.attrs))
+
+    def wide_jvp(node: Node, tangents: tuple[Node]) -> Any:
+        if not is_half(node.dtype):
+            return jvp(node, tangents)
+        return cast(jvp(wide(node), (cast(tangents[0], dtype=SINGLE),)), dtype=node.dtype)
+
+    def wide_vjp(node: Node, ct: Node) -> Any:
+        if not is_half(node.dtype):
+            return vjp(node, ct)
+        (result,) = vjp(wide(node), cast(ct, dtype=SINGLE))
+        return (cast(result, dtype=node.dtype),)
+
+    return Custom(wide_jvp, wide_vjp)
 
 
 def derivative_of(node: Node) -> Derivative:

@@ -12,7 +12,7 @@ from graphc.ir.dims import product
 from graphc.ir.errors import DeclarationValueError
 from graphc.ir.ops.checks import at_least_zero, check_axis, check_dtype, show, without
 from graphc.ir.ops.comparison import equal, isnan, logical_or, where
-from graphc.ir.ops.conversion import cast, stop_gradient
+from graphc.ir.ops.conversion import cast, rules_in_single, stop_gradient
 from graphc.ir.ops.indexing import iota
 from graphc.ir.ops.layout import reduction_infer, reshape, restore, sum_, transpose
 from graphc.ir.ops.scans import products_of_others
@@ -101,7 +101,7 @@ def _extremum(name: str, function: Callable[..., Any]) -> Op:
     return Op(
         name=name, infer=infer, evaluate=lambda x, axes: function(x, axis=axes), guards=not_empty_guards,
         accepts=NUMBER,
-        derivative=Custom(_extremum_jvp, _extremum_vjp), numpy=(name, f"a{name}"),
+        derivative=rules_in_single(_extremum_jvp, _extremum_vjp), numpy=(name, f"a{name}"),
         note="ties share the gradient evenly; nan stays nan; an empty axis is an error",
     )  # fmt: skip
 
