@@ -307,7 +307,9 @@ def histogram(
         raise DeclarationValueError(
             "np.histogram of a view wants edges that do not depend on its values", hint="give range=(low, high)"
         )
-    if range is not None and [np.ndim(end) for end in range if not isinstance(end, Node)] != [0, 0]:
+    if range is not None and not (
+        isinstance(range, (list, tuple)) and [isinstance(end, (int, float, np.number)) for end in range] == [True, True]
+    ):
         raise DeclarationTypeError("np.histogram wants range=(low, high), two known numbers")
     values = ravel(a)
     values = cast(values, np.dtype("uint8")) if values.dtype.kind == "b" else values
