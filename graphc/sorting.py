@@ -314,7 +314,7 @@ def histogram(
     values = ravel(a)
     values = cast(values, np.dtype("uint8")) if values.dtype.kind == "b" else values
     known_bins = _known("np.histogram", "bins", bins)
-    is_count = known_bins.ndim == 0 and known_bins.dtype.kind in "iu"
+    is_count = known_bins.ndim == 0 and known_bins.dtype.kind in "iu" and known_bins > 0
     if not is_count and (known_bins.ndim != 1 or known_bins.size < 2):
         raise DeclarationValueError(f"np.histogram wants a number of bins, or two edges or more, got {bins!r}")
     edges = np.histogram_bin_edges(np.zeros(0, values.dtype), known_bins[()], range)
