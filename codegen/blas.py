@@ -16,7 +16,7 @@ from numba.np.linalg import check_blas_return, ensure_blas
 from numpy.typing import NDArray
 
 from graphc.codegen.intrinsics import contiguous_view, lowers
-from graphc.codegen.threads import has_blas_control, in_parts, limits, serial_blas
+from graphc.codegen.threads import has_blas_control, in_parts, limits, one_blas_thread
 from graphc.ir.costs import PRODUCT, REGION
 
 _KINDS = {types.float32: "s", types.float64: "d"}
@@ -149,8 +149,11 @@ def _gemm(
             products.emit_in_parts(context, builder, args[7])
         return context.get_dummy_value()
 
+    # Numba keeps one generator for a signature. That of whole products needs no table of threads, which a process that
+    # never launched them lacks; so its signature is another one.
     flags_and_factors = types.boolean, types.boolean, types.float64, types.float64
-    return types.void(a, b, out, *flags_and_factors, types.intp), generate
+    count = types.int8 if isinstance(parts, int) else types.intp
+    return types.void(a, b, out, *flags_and_factors, count), generate
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +232,7 @@ class _Products:
             pays = builder.and_(pays, builder.icmp_signed(">=", self.count, parts))
         with builder.if_else(pays) as (threads, whole):
             with threads:
-                in_parts(builder, parts, cgutils.true_bit, values, run_part, serial_blas)
+                in_parts(builder, parts, cgutils.true_bit, values, run_part, one_blas_thread)
             with whole:
                 self.emit(context, builder, _INTP(0), self.count)
 

@@ -263,7 +263,8 @@ class HostText:
             yield from filled(f"{function}(", arguments, ")", indent=4)
             return
         head = f"in_threads({function}, {parts.extent}, {self._text(work(kernel))}, ("
-        yield from filled(head, arguments, ",))" if len(arguments) == 1 else "))", indent=4)
+        close = f"{',' * (len(arguments) == 1)}){', serial_blas=True' * bool(kernel.products)})"
+        yield from filled(head, arguments, close, indent=4)
 
     def _call(self, call: Call) -> Iterator[str]:
         if call.routine == "check_index":

@@ -26,7 +26,9 @@ from graphc.codegen.expressions import (
     subscript,
     template,
 )
+from graphc.codegen.module_text import filled
 from graphc.codegen.names import TYPE_ALIASES, Namespace, Numbered, stored
+from graphc.ir.dims import Extent
 from graphc.ir.loops import (
     Accumulate,
     Accumulator,
@@ -40,12 +42,14 @@ from graphc.ir.loops import (
     Let,
     Load,
     Loop,
+    Product,
     Statement,
     Store,
     Value,
     axis,
     walk,
 )
+from graphc.passes.rows import pieces_of
 
 LINE = 100  # characters up to which an expression grows by what it reads
 
@@ -146,6 +150,7 @@ class _Printer:
         self.lines: list[str] = []
         self.indent = 1
         self.pending: dict[str, _Pending] = {}
+        self.pieces: dict[tuple[tuple[str, Extent], Extent], str] = {}  # limits that stand in a block already
 
     def _declare(self, name: str, dtype: np.dtype, names: Namespace) -> None:
         if name not in self.names:
@@ -196,7 +201,8 @@ class _Printer:
     # statements -------------------------------------------------------------------------------------------------------
 
     def _block(self, body: Sequence[Statement]) -> None:
-        start, outer = len(self.lines), self.uses
+        start, outer, pieces = len(self.lines), self.uses, self.pieces
+        self.pieces = dict(pieces)
         self.uses = Counter(name for statement in walk(tuple(body)) for name in self._reads(statement))
         for statement in body:
             match statement:
@@ -206,6 +212,8 @@ class _Printer:
                         self._line(f"# {text}")
                 case Loop():
                     self._loop(statement)
+                case Product():
+                    self._product(statement)
                 case Accumulator(name=name, initial=initial):
                     self._line(f"{self.names[name]} = {_unparse(constant(initial, self.dims))}")
                 case Load() if self._is_argument(statement):
@@ -221,23 +229,38 @@ class _Printer:
                 case Accumulate():
                     self._accumulate(statement)
         self._spill(self.pending)
-        self.uses = outer
+        self.uses, self.pieces = outer, pieces
         if all(line.lstrip().startswith("#") for line in self.lines[start:]):
             self._line("pass")
 
     def _loop(self, loop: Loop) -> None:
         self._spill(self.pending)
-        limits = _unparse(extent(loop.extent, self.dims))
-        if loop.share is not None:
-            part, parts = loop.share
-            first, last = (self.claim(word) for word in ("first", "last"))
-            count = _unparse(extent(parts, self.dims))
-            self._line(f"{first}, {last} = piece({self.names[part]}, {count}, {limits})")
-            limits = f"{first}, {last}"
+        whole = _unparse(extent(loop.extent, self.dims))
+        what = f"_{loop.axis}" if pieces_of(loop) is not None else ""
+        limits = whole if loop.share is None else self._piece(loop.share, loop.extent, what)
         self._line(f"for {self.names[loop.axis]} in range({limits}):")
         self.indent += 1
         self._block(loop.body)
         self.indent -= 1
+
+    def _piece(self, share: tuple[str, Extent], size: Extent, what: str = "") -> str:
+        """The limits of a piece (of rows, or of `what` counts pieces), in a line above where they are not known yet."""
+        key = share, size
+        if key not in self.pieces:
+            first, last = (self.claim(f"{word}{what}") for word in ("first", "last"))
+            count, whole = (_unparse(extent(each, self.dims)) for each in (share[1], size))
+            self._line(f"{first}, {last} = piece({self.names[share[0]]}, {count}, {whole})")
+            self.pieces[key] = f"{first}, {last}"
+        return self.pieces[key]
+
+    def _product(self, product: Product) -> None:
+        self._spill(self.pending)
+        limits = self._piece(product.share, product.out.shape[0])
+        a, b, out = (self.buffers[buffer] for buffer in (product.a, product.b, product.out))
+        options = ["transpose_b=True"] * product.transpose_b + ["beta=1.0"] * product.accumulate
+        arguments = f"rows_of({a}, {limits})", b, f"rows_of({out}, {limits})", *options
+        for line in filled("gemm(", arguments, ")", 4 * self.indent):
+            self._line(line)
 
     def _scalar(self, statement: Let | IndexValue | Load) -> None:
         """Write ``name = expression``, or keep it for the one statement that reads it."""
@@ -400,6 +423,9 @@ def _own_buffers(threads: Loop) -> tuple[Buffer, ...]:
                 pass
             case Accumulate(target=Buffer() as buffer, index=index):
                 pass
+            case Product(a, b, out):
+                others |= {a, b, out}
+                continue
             case _:
                 continue
         found[buffer] = None

@@ -24,7 +24,7 @@ IMPORTS: dict[str, str] = {
     **dict.fromkeys(ROUTINES, "graphc.codegen.lapack"),
     **dict.fromkeys(("argsort", "searchsorted"), "graphc.codegen.sorting"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), "graphc.codegen.runtime"),
-    **dict.fromkeys(("in_threads", "part_of", "piece"), "graphc.codegen.threads"),
+    **dict.fromkeys(("in_threads", "part_of", "piece", "rows_of"), "graphc.codegen.threads"),
     **dict.fromkeys(("HostCompiler", "KernelCompiler"), "graphc.codegen.compilers"),
     **dict.fromkeys(half.__all__, "graphc.codegen.half"),
     **dict.fromkeys(vector_math.__all__, "graphc.codegen.vector_math"),

@@ -15,6 +15,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeAlias
 
 import numba
@@ -102,7 +103,9 @@ def _blas_controls() -> tuple[int, int]:
     return 0, 0
 
 
-def in_threads(kernel: Callable[..., None], parts: int, work: int, arguments: tuple[Any, ...]) -> None:
+def in_threads(
+    kernel: Callable[..., None], parts: int, work: int, arguments: tuple[Any, ...], serial_blas: bool = False
+) -> None:
     """Call ``kernel(part, *arguments)`` for every part.
 
     Parameters
@@ -115,13 +118,17 @@ def in_threads(kernel: Callable[..., None], parts: int, work: int, arguments: tu
         How long all parts together take, in picoseconds of one core; below `REGION` they run one after the other.
     arguments
         What all parts get.
+    serial_blas
+        Whether the kernel multiplies matrices: BLAS then keeps to one thread while parts run at once, and where it
+        cannot be told to, the parts run one after the other. Errors that a part raises are lost, so a product in one
+        must have fewer than 2**31 rows, columns and terms (see `gemm`).
     """
     for part in range(parts):
         kernel(part, *arguments)
 
 
 @lowers(in_threads)
-def _in_threads(typing: Any, kernel: Any, parts: Any, work: Any, arguments: Any) -> Any:
+def _in_threads(typing: Any, kernel: Any, parts: Any, work: Any, arguments: Any, serial_blas: Any = False) -> Any:
     if not isinstance(kernel, types.Dispatcher) or not isinstance(arguments, types.BaseTuple):
         raise errors.TypingError(f"in_threads wants a compiled function and a tuple, not {kernel} and {arguments}")
     called = kernel.get_call_type(typing, (types.uintp, *arguments), {})
@@ -139,11 +146,15 @@ def _in_threads(typing: Any, kernel: Any, parts: Any, work: Any, arguments: Any)
         def run_part(inside: Any, part: Any, given: list[Any]) -> None:
             context.call_internal_no_propagate(inside, compiled.fndesc, called, (part, *given))
 
-        gate = builder.icmp_signed(">=", args[2], _INTP(REGION))
-        in_parts(builder, args[1], gate, values, run_part)
+        pays = builder.icmp_signed(">=", args[2], _INTP(REGION))
+        around: Around = nullcontext
+        if not isinstance(serial_blas, bool):  # it is given
+            pays = builder.and_(pays, builder.or_(builder.not_(args[4]), has_blas_control(builder)))
+            around = partial(one_blas_thread, wanted=args[4])
+        in_parts(builder, args[1], pays, values, run_part, around)
         return context.get_dummy_value()
 
-    return types.void(kernel, types.intp, types.intp, arguments), generate
+    return types.void(kernel, types.intp, types.intp, arguments, types.boolean), generate
 
 
 def piece(part: int, parts: int, size: int) -> tuple[int, int]:
@@ -181,6 +192,25 @@ def _part_of(_typing: Any, array: Any, part: Any) -> Any:
     return array.copy(ndim=array.ndim - 1)(array, types.uintp), generate
 
 
+def rows_of(array: NDArray[Any], first: int, last: int) -> NDArray[Any]:
+    """Return some rows of a contiguous array, ``array[first:last]``; that it has them is the caller's promise."""
+    return array[first:last]
+
+
+@lowers(rows_of)
+def _rows_of(_typing: Any, array: Any, first: Any, last: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole = make_array(array)(context, builder, args[0])
+        _, *shape = cgutils.unpack_tuple(builder, whole.shape)
+        start = args[1]
+        for extent in shape:
+            start = builder.mul(start, extent)
+        data, rows = builder.gep(whole.data, [start]), builder.sub(args[2], args[1])
+        return contiguous_view(context, builder, signature.return_type, data, [rows, *shape])
+
+    return array(array, types.uintp, types.uintp), generate
+
+
 # emitting regions -----------------------------------------------------------------------------------------------------
 
 Part: TypeAlias = "Callable[[Any, Any, list[Any]], None]"
@@ -188,19 +218,22 @@ Around: TypeAlias = "Callable[[Any], AbstractContextManager[None]]"
 
 
 @contextmanager
-def serial_blas(builder: Any) -> Iterator[None]:
-    """Emit code between what keeps BLAS to one thread and what gives it back its own."""
+def one_blas_thread(builder: Any, wanted: Any = cgutils.true_bit) -> Iterator[None]:
+    """Emit code between what keeps BLAS to one thread (where that is wanted) and what gives it back its own."""
     table = _table(builder)
     set_threads = _function(builder, table, "set_blas", ir.FunctionType(ir.VoidType(), [cgutils.int32_t]))
     get_threads = _function(builder, table, "get_blas", ir.FunctionType(cgutils.int32_t, []))
-    before = builder.call(get_threads, [])
-    builder.call(set_threads, [cgutils.int32_t(1)])
+    before = cgutils.alloca_once(builder, cgutils.int32_t)
+    with builder.if_then(wanted):
+        builder.store(builder.call(get_threads, []), before)
+        builder.call(set_threads, [cgutils.int32_t(1)])
     yield
-    builder.call(set_threads, [before])
+    with builder.if_then(wanted):
+        builder.call(set_threads, [builder.load(before)])
 
 
 def has_blas_control(builder: Any) -> Any:
-    """Emit whether `serial_blas` works here."""
+    """Emit whether `one_blas_thread` works here."""
     return builder.icmp_signed("!=", builder.load(_field(builder, _table(builder), "set_blas")), _INTP(0))
 
 

@@ -9,13 +9,17 @@ from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loop_text import call_text, print_kernel
 from graphc.ir.loops import Arena, Buffer, Call, Kernel, Program
 from graphc.passes.memory import NOMINAL, nominal
+from graphc.passes.row_blocks import product_text
+from graphc.passes.rows import BLOCK
 
 
 def tasks_text(program: Program) -> str:
     """The kernels and library calls of a program in order, what was not fused and why, and the memory that it takes."""
     kernels = sum(isinstance(step, Kernel) for step in program.steps)
     calls = len(program.steps) - kernels
-    blocks = [f"{program.name}: {_count(kernels, 'kernel')}, {_count(calls, 'library call')}\n"]
+    products = sum(len(step.products) for step in program.steps if isinstance(step, Kernel))
+    inside = f", {_count(products, 'library product')} inside of kernels" if products else ""
+    blocks = [f"{program.name}: {_count(kernels, 'kernel')}, {_count(calls, 'library call')}{inside}\n"]
     for number, step in enumerate(program.steps, 1):
         lines = _kernel(step, program.dims) if isinstance(step, Kernel) else _call(step)
         blocks.append(f"{number}. " + "\n".join(lines) + "\n")
@@ -31,6 +35,8 @@ def _count(number: int, what: str) -> str:
 
 def _kernel(kernel: Kernel, dims: Collection[str]) -> Iterator[str]:
     yield f"{kernel.name}: {kernel.origin}"
+    if kernel.products:
+        yield f"   has the library multiply up to {BLOCK} rows at a time, and goes on with them while they are in cache"
     written = kernel.writes
     scratch = [buffer for buffer in written if buffer.space == "row"]
     if reads := [buffer for buffer in kernel.reads if buffer not in written]:
@@ -49,12 +55,8 @@ def _call(call: Call) -> Iterator[str]:
         yield f"{index.name}: every index lies within an axis of {call['extent']}, or the call raises FeedError"
     elif call.routine == "matmul":
         *operands, result = call.operands
-        factors = [
-            f"{buffer.name}{'.T' if call[flag] else ''}"
-            for buffer, flag in zip(operands, ("transpose_a", "transpose_b"), strict=True)
-        ]
         verb = "adds" if call["accumulate"] else "computes"
-        yield f"{result.name}: a library product {verb} {' @ '.join(factors)}"
+        yield f"{result.name}: a library product {verb} {product_text(call)}"
         yield f"   reads {_types(operands)}"
         yield f"   writes {_types([result])}"
     elif call.routine in ROUTINES:

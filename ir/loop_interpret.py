@@ -27,6 +27,7 @@ from graphc.ir.loops import (
     Let,
     Load,
     Loop,
+    Product,
     Program,
     Statement,
     Store,
@@ -124,13 +125,17 @@ class _Machine:
 
     def iterations(self, loop: Loop) -> Iterator[Statement]:
         """The statements of a loop's body, over and over, with the axis set."""
-        first, last = 0, self.size(loop.extent)
-        if loop.share is not None:
-            part, parts = self.values[loop.share[0]], self.size(loop.share[1])
-            first, last = part * last // parts, (part + 1) * last // parts
-        for position in range(first, last):
+        for position in self.piece(loop.extent, loop.share):
             self.values[loop.axis] = position
             yield from loop.body
+
+    def piece(self, extent: Extent, share: tuple[str, Extent] | None) -> range:
+        """All of an extent, or the piece of it that an axis says."""
+        size = self.size(extent)
+        if share is None:
+            return range(size)
+        part, parts = self.values[share[0]], self.size(share[1])
+        return range(part * size // parts, (part + 1) * size // parts)
 
     def statement(self, statement: Statement) -> None:
         values = self.values
@@ -151,6 +156,11 @@ class _Machine:
             case Accumulate(Buffer() as buffer, index, op, value):
                 at = self.index(buffer, index)
                 self.memory[buffer][at] = _evaluate(op, (self.memory[buffer][at], self.value(value)))
+            case Product(a, b, out, transpose_b, accumulate, share):
+                piece = self.piece(out.shape[0], share)
+                rows = slice(piece.start, piece.stop)
+                right = self.memory[b].T if transpose_b else self.memory[b]
+                _multiply(self.memory[a][rows], right, self.memory[out][rows], accumulate)
             case Comment():
                 pass
 
@@ -199,7 +209,7 @@ class _Machine:
         a, b, out = (self.memory[buffer] for buffer in call.operands)
         a = a.swapaxes(-1, -2) if call["transpose_a"] and a.ndim > 1 else a
         b = b.swapaxes(-1, -2) if call["transpose_b"] and b.ndim > 1 else b
-        out[...] = out + np.matmul(a, b) if call["accumulate"] else np.matmul(a, b)
+        _multiply(a, b, out, call["accumulate"])
 
     def factorization(self, call: Call) -> None:
         """``out = routine(a, b)``; what memory it works in is not seen."""
@@ -231,6 +241,10 @@ CALLS = {
     "matmul": _Machine.matmul, "check_index": _Machine.check_index, "argsort": _Machine.argsort,
     "searchsorted": _Machine.searchsorted, **dict.fromkeys(ROUTINES, _Machine.factorization),
 }  # fmt: skip
+
+
+def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
+    out[...] = out + np.matmul(a, b) if accumulate else np.matmul(a, b)
 
 
 def _evaluate(op: str, args: tuple[Any, ...], **attrs: Any) -> Any:

@@ -30,6 +30,7 @@ from graphc.ir.loops import (
     Let,
     Load,
     Loop,
+    Product,
     Program,
     Statement,
     Step,
@@ -131,11 +132,17 @@ def statement_text(statement: Statement, dims: Collection[str] = ()) -> str:
         case Accumulate(str(name), _, op, value):
             return f"{name_text(name)} {COMBINE_SIGNS[op]} {_value(value, None)}"
         case Loop(variable, extent, kind, share=share):
-            piece = f" piece {name_text(share[0])} of {extent_text(share[1])}" if share is not None else ""
-            return f"for {name_text(variable)} in {extent_text(extent)} {kind}{piece} {{"
+            return f"for {name_text(variable)} in {extent_text(extent)} {kind}{_piece(share)} {{"
+        case Product(a, b, out, share=share):
+            flags = f"transpose_b={value_text(statement.transpose_b)}, accumulate={value_text(statement.accumulate)}"
+            return f"matmul({_names((a, b))}, {flags}) -> {name_text(out.name)}{_piece(share)}"
         case Comment(text):
             return f"// {_one_line(text)}".rstrip()
     raise TypeError(f"{statement!r} is no statement")
+
+
+def _piece(share: tuple[str, Extent] | None) -> str:
+    return "" if share is None else f" piece {name_text(share[0])} of {extent_text(share[1])}"
 
 
 def index_text(index: Affine, dims: Collection[str] = ()) -> str:
@@ -352,6 +359,8 @@ class _ProgramParser(Parser):
         if self.at("["):
             buffer, index = self.element(token)
             return Accumulate(buffer, index, self.combine(), self.scalar(buffer.dtype))
+        if self.at("("):
+            return self.product(token)
         if not self.at("="):
             return Accumulate(_unquoted(token), (), self.combine(), self.scalar(None))
         self.advance()
@@ -364,13 +373,28 @@ class _ProgramParser(Parser):
         if not self.at(*KINDS):
             self.expected(" or ".join(KINDS))
         kind = self.advance().text
-        share: tuple[str, Extent] | None = None
-        if self.accept("piece"):
-            part = self.name("the axis of a loop around this one")
-            self.expect("of")
-            share = part, self.extent()
+        share = self.share() if self.at("piece") else None
         self.expect("{")
         return Loop(variable, extent, kind, self.nested(self.body), share)
+
+    def share(self) -> tuple[str, Extent]:
+        self.expect("piece", "'piece', and whose: a product stands for some of its rows")
+        part = self.name("the axis of a loop around this one")
+        self.expect("of")
+        return part, self.extent()
+
+    def product(self, routine: Token) -> Product:
+        if routine.text != "matmul":
+            self.fail(f"there is no statement {routine.text}(...): a kernel calls matmul, and names scalars", routine)
+        self.expect("(")
+        operands: list[Buffer] = []
+        flags: list[tuple[str, Any]] = []
+        self.items(")", lambda: self.call_argument(operands, flags))
+        match operands, flags:
+            case [a, b], [("transpose_b", bool(transpose_b)), ("accumulate", bool(accumulate))]:
+                self.expect("->")
+                return Product(a, b, self.buffer(), transpose_b, accumulate, self.share())
+        self.fail("a product in a kernel wants two matrices, and true or false for transpose_b and accumulate", routine)
 
     def accumulator(self) -> Accumulator:
         name = self.name()

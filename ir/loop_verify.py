@@ -28,14 +28,16 @@ from graphc.ir.loops import (
     Let,
     Load,
     Loop,
+    Product,
     Program,
     Statement,
     Store,
     Value,
+    axis,
     shared_axes,
 )
 from graphc.ir.ops import OPS
-from graphc.ir.program_verify import program_problems
+from graphc.ir.program_verify import call_problems, overlap, program_problems
 from graphc.ir.types import TensorType
 
 INDEX = np.dtype("int64")
@@ -128,6 +130,7 @@ class _Scope:
 def kernel_problems(kernel: Kernel, program: Program, written: set[Buffer]) -> Problems:
     """What is wrong with a kernel, run after the roots in `written`, to which its own are added."""
     accesses: list[_Access] = []
+    products: list[tuple[Product, tuple[Loop, ...]]] = []
     totals: list[_Total] = []
     stack = [(iter(kernel.body), _Scope(program, {}, ()))]
     while stack:
@@ -145,7 +148,10 @@ def kernel_problems(kernel: Kernel, program: Program, written: set[Buffer]) -> P
                 buffer = statement.target if isinstance(statement, Accumulate) else statement.buffer
                 assert isinstance(buffer, Buffer)
                 accesses.append(_Access(statement, buffer, statement.index, scope.loops))
+            case Product():
+                products.append((statement, scope.loops))
     yield from _reading_races(accesses)
+    yield from _other_rows(products, accesses, program)
     yield from _unfinished(totals)
 
 
@@ -194,15 +200,32 @@ def _statement(statement: Statement, scope: _Scope, written: set[Buffer]) -> Ite
             if variable in scope.names:  # dims have names of their own: in text, a variable called like one is quoted
                 yield f"shadows {variable} by an axis"
             yield from _extents((extent,), scope)
-            yield from _threads(statement, scope)
+            if kind == "threads" and (scope.loops or not isinstance(extent, int)):
+                yield "has a loop of kind threads that is not the outermost one, or of no fixed extent"
+            yield from _shared(variable, statement.share, scope)
+        case Product():
+            yield from _product(statement, scope, written)
 
 
-def _threads(loop: Loop, scope: _Scope) -> Iterator[str]:
-    """A loop on threads is the outermost; pieces are those that a loop around them counts."""
-    if loop.kind == "threads" and (scope.loops or not isinstance(loop.extent, int)):
-        yield "has a loop of kind threads that is not the outermost one, or of no fixed extent"
-    if loop.share is not None and loop.share not in ((outer.axis, outer.extent) for outer in scope.loops):
-        yield f"shares {loop.axis} between other parts than a loop around it has"
+def _product(product: Product, scope: _Scope, written: set[Buffer]) -> Iterator[str]:
+    a, b, out = product.whole.operands
+    yield from _shared(f"the rows of {out.name}", product.share, scope)
+    if any(len(buffer.shape) != 2 for buffer in (a, b, out)):
+        yield f"multiplies {a.name}: {a.type} and {b.name}: {b.type}, which are not two matrices"
+    yield from call_problems(product.whole, scope.program)
+    for buffer in (a, b, out):
+        if buffer.root.space == "row":
+            yield f"multiplies in the row scratch {buffer.name}"
+    for buffer in product.whole.reads:
+        if buffer.root not in written:
+            yield f"reads {buffer.name} before it is written"
+    written.add(out.root)
+
+
+def _shared(what: str, share: tuple[str, Extent] | None, scope: _Scope) -> Iterator[str]:
+    """Pieces are those that a loop around them counts."""
+    if share is not None and share not in ((outer.axis, outer.extent) for outer in scope.loops):
+        yield f"shares {what} between other parts than a loop around it has"
 
 
 def _value(value: Value, scope: _Scope) -> Iterator[str]:
@@ -342,6 +365,65 @@ def _reading_races(accesses: list[_Access]) -> Problems:
                         load.statement,
                         f"races: iterations of the {loop.kind} loop over {loop.axis} read what others write",
                     )
+
+
+def _other_rows(
+    products: list[tuple[Product, tuple[Loop, ...]]], accesses: list[_Access], program: Program
+) -> Problems:
+    """Find what touches other rows of a product's result than those of the piece, or changes what it reads elsewhere.
+
+    Its result is read and stored to at rows of the same piece, its first operand stored to there.
+    """
+    for product, loops in products:
+        for loop in loops:
+            if loop.kind in ("parallel", "threads") and product.share[0] not in shared_axes(loop.axis, loops):
+                places = f"iterations of the {loop.kind} loop over {loop.axis} store to the same places"
+                yield product, f"races: {places} of {product.out.name}"
+        counting = _counting(product, loops)
+        if counting is None:
+            continue  # which was said
+        others = [(other, counting is _counting(other, around)) for other, around in products if other is not product]
+        touched: list[tuple[Statement, Buffer, bool]] = [
+            (each.statement, each.buffer, _at_rows(each, counting, product.out.shape[0])) for each in accesses
+        ]
+        touched += [(other, other.out, same) for other, same in others]
+        touched += [(other, other.a, same) for other, same in others]
+        touched += [(other, other.b, False) for other, _ in others]
+        for statement, buffer, same in touched:
+            writes = not isinstance(statement, Load) and (not isinstance(statement, Product) or buffer == statement.out)
+            operands = (product.out, product.a, product.b) if writes else (product.out,)
+            shared = [each for each in operands if overlap(buffer, each, program)]
+            if shared and not (same and set(shared) == {buffer} and buffer != product.b):
+                yield statement, f"touches {buffer.name} at other rows than a product of pieces does"
+
+
+def _counting(product: Product, loops: tuple[Loop, ...]) -> Loop | None:
+    """The loop that counts the pieces of a product."""
+    return next((loop for loop in loops if (loop.axis, loop.extent) == product.share), None)
+
+
+def _at_rows(access: _Access, counting: Loop, rows: Extent) -> bool:
+    """Whether an element stands in a row of the piece that a loop counts.
+
+    Its row is the axis of a loop over that piece, or over pieces of it whose count is a multiple of the piece's own.
+    """
+    if not any(loop is counting for loop in access.loops):
+        return False
+    counters = {counting.axis}
+    for loop in access.loops:
+        if loop.share is not None and loop.share[0] in counters:
+            if loop.extent == rows and access.index[:1] == (axis(loop.axis),):
+                return True
+            if _is_multiple(loop.extent, loop.share[1]):
+                counters.add(loop.axis)
+    return False
+
+
+def _is_multiple(extent: Extent, count: Extent) -> bool:
+    """Whether an extent is a whole number times another one."""
+    if isinstance(extent, Dim) and isinstance(count, Dim):
+        return bool(extent == extent.terms[0][1] // count.terms[0][1] * count)
+    return isinstance(extent, int) and isinstance(count, int) and count > 0 and extent % count == 0
 
 
 def _own(axes: set[str], read: Index, write: Index) -> bool:

@@ -212,6 +212,27 @@ KINDS = ("parallel", "serial", "reduce", "threads")
 
 
 @dataclass(frozen=True, slots=True)
+class Product:
+    """``out[piece] = a[piece] @ b``, or ``+=`` where it accumulates: some rows of a library product of matrices.
+
+    The rows are one of equal pieces, as in `Loop`: the one that the axis of a loop around it, in `share`, says.
+    """
+
+    a: Buffer
+    b: Buffer
+    out: Buffer
+    transpose_b: bool
+    accumulate: bool
+    share: tuple[str, Extent]
+
+    @property
+    def whole(self) -> Call:
+        """The call that computes all rows."""
+        flags = ("transpose_a", False), ("transpose_b", self.transpose_b), ("accumulate", self.accumulate)
+        return Call("matmul", (self.a, self.b, self.out), flags)
+
+
+@dataclass(frozen=True, slots=True)
 class Comment:
     """A line for the reader: which view the statements below compute."""
 
@@ -220,7 +241,7 @@ class Comment:
 
 # What computes a scalar, under a name that is set once.
 Straight: TypeAlias = "Let | IndexValue | Load"
-Statement: TypeAlias = "Let | IndexValue | Load | Store | Accumulator | Accumulate | Loop | Comment"
+Statement: TypeAlias = "Let | IndexValue | Load | Store | Accumulator | Accumulate | Loop | Product | Comment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,18 +261,29 @@ class Kernel:
     @property
     def writes(self) -> tuple[Buffer, ...]:
         """The buffers stored to, in order (row scratch too)."""
-        found = (
-            statement.buffer if isinstance(statement, Store) else statement.target
-            for statement in walk(self.body)
-            if isinstance(statement, Store)
-            or (isinstance(statement, Accumulate) and isinstance(statement.target, Buffer))
-        )
-        return tuple(dict.fromkeys(buffer for buffer in found if isinstance(buffer, Buffer)))
+        found: dict[Buffer, None] = {}
+        for statement in walk(self.body):
+            match statement:
+                case Store(buffer=buffer) | Accumulate(target=Buffer() as buffer) | Product(out=buffer):
+                    found[buffer] = None
+        return tuple(found)
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
         """The buffers loaded from, in order (row scratch too)."""
-        return tuple(dict.fromkeys(statement.buffer for statement in walk(self.body) if isinstance(statement, Load)))
+        found: dict[Buffer, None] = {}
+        for statement in walk(self.body):
+            match statement:
+                case Load(buffer=buffer):
+                    found[buffer] = None
+                case Product():
+                    found |= dict.fromkeys(statement.whole.reads)
+        return tuple(found)
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """The library products that it computes by pieces, in order."""
+        return tuple(statement for statement in walk(self.body) if isinstance(statement, Product))
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -400,6 +432,8 @@ def _extents(body: tuple[Statement, ...]) -> Iterator[Extent]:
                 yield size
                 if share is not None:
                     yield share[1]
+            case Product(out=out, share=(_, count)):
+                yield from (out.shape[0], count)
             case Let(args=args):
                 yield from (arg.value for arg in args if isinstance(arg, Const) and isinstance(arg.value, Dim))
             case Store(index=index, value=value) | Accumulate(index=index, value=value):

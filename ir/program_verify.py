@@ -20,7 +20,7 @@ def program_problems(program: Program) -> Iterator[str]:
     yield from _rows(program)
     for step in program.steps:
         if isinstance(step, Call):
-            yield from _call(step, program)
+            yield from call_problems(step, program)
     yield from _arena(program)
 
 
@@ -92,7 +92,8 @@ def _rows(program: Program) -> Iterator[str]:
 # calls ----------------------------------------------------------------------------------------------------------------
 
 
-def _call(call: Call, program: Program) -> Iterator[str]:
+def call_problems(call: Call, program: Program) -> Iterator[str]:
+    """Yield what is wrong with a call, wherever it stands."""
     wanted = _FLAGS.get(call.routine)
     if wanted is None:
         yield f"there is no routine {call.routine}; there are {', '.join(_FLAGS)}"

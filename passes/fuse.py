@@ -16,6 +16,7 @@ from graphc.ir.loops import Buffer, Call, Kernel, Load, Program, Step, axis
 from graphc.passes.assemble import assemble
 from graphc.passes.inline import STATEMENT_LIMIT, Inliner
 from graphc.passes.orient import orient
+from graphc.passes.row_blocks import in_row_blocks
 from graphc.passes.rows import Row
 from graphc.passes.scans import kernel_scan, scan_steps
 from graphc.passes.stages import Stage, free_name, identity, kernel_stage
@@ -28,7 +29,7 @@ class Fuse:
     name: str = "fuse"
 
     def run(self, program: Program) -> Program:
-        """Inline, group, assemble."""
+        """Inline, group, assemble; and put products into the kernels that read them."""
         refusals: list[str] = []
         items = inline_stages(program, refusals)
         taken = {buffer.name for buffer in program.buffers}
@@ -39,6 +40,7 @@ class Fuse:
             assemble(group.rows, group.rank, group.post, needed, taken) if isinstance(group, Group) else group
             for group in groups
         )
+        steps = in_row_blocks(steps, refusals)
         return replace(program, steps=steps, refusals=tuple(refusals))
 
 

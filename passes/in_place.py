@@ -18,6 +18,7 @@ from graphc.ir.loops import (
     Kernel,
     Load,
     Loop,
+    Product,
     Program,
     Statement,
     Step,
@@ -63,6 +64,13 @@ def may_replace(kernel: Kernel, operand: Buffer, result: Buffer) -> bool:
                 stored = index
             case Accumulate(target=Buffer() as buffer) if buffer.root in (operand, result):
                 return False
+            case Product(a, b, out):
+                # Of its first operand and its result it touches rows of a piece, as a verified kernel does after it.
+                touched = [buffer for buffer in (a, out) if buffer.root == operand]
+                if result in (a.root, b.root, out.root) or b.root == operand:
+                    return False
+                if touched and (stored is not None or set(touched) != {operand}):
+                    return False
     return stored is not None and read == {stored}
 
 
@@ -122,5 +130,11 @@ def _renamed(program: Program, final: Mapping[Buffer, Buffer]) -> Program:
 def _renamed_step(step: Step, final: Mapping[Buffer, Buffer]) -> Step:
     if isinstance(step, Call):
         return replace(step, operands=tuple(final[buffer] for buffer in step.operands))
-    body = rewritten(step.body, lambda each: (on_element(each, lambda buffer, index: (final[buffer], index)),))
-    return replace(step, body=body)
+
+    def renamed(statement: Statement) -> tuple[Statement, ...]:
+        if isinstance(statement, Product):
+            a, b, out = (final[buffer] for buffer in (statement.a, statement.b, statement.out))
+            return (replace(statement, a=a, b=b, out=out),)
+        return (on_element(statement, lambda buffer, index: (final[buffer], index)),)
+
+    return replace(step, body=rewritten(step.body, renamed))

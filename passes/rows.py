@@ -1,12 +1,12 @@
-"""A row: a stage as a group of stages under common outer loops sees it."""
+"""A row: a stage as a group of stages under common outer loops sees it; and how rows are counted in pieces."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.ir.dims import Extent, product
-from graphc.ir.loops import Load
+from graphc.ir.loops import Load, Loop, Product, Statement
 from graphc.passes.stages import Axes, Stage
 
 # LLVM unrolls a loop of so many iterations whole, and can vectorise the loop around it.
@@ -17,11 +17,39 @@ WORTH_A_LOOP = 64
 # How many rows a sum adds up in its own dtype before they are added to the wider one's sum: enough to make that cheap,
 # and so few that rounding stays within this many half units in the last place of the sum of all magnitudes.
 TILE = 16
+# How many rows of a product a kernel goes on with while they are in cache: enough for the library to multiply at full
+# speed. A whole number of tiles.
+BLOCK = 8 * TILE
 
 
 def tiles(rows: Extent, parts: int = 1) -> Extent:
     """Into how many equal tiles, of at most `TILE` rows, some rows are cut: as many in each of their parts."""
     return parts * (rows // (TILE * parts) + 1)
+
+
+def blocks(rows: Extent, parts: int = 1) -> Extent:
+    """Into how many equal blocks, of at most `BLOCK` rows, some rows are cut: as many in each of their parts."""
+    return parts * (rows // (BLOCK * parts) + 1)
+
+
+def recounted(loop: Loop, count: Extent) -> Loop:
+    """A loop that counts pieces of rows as one that counts so many; in blocks of rows stand equally many tiles."""
+    body: list[Statement] = []
+    for each in loop.body:
+        if isinstance(each, Loop) and each.share is not None and each.share[0] == loop.axis:
+            each = replace(each, share=(loop.axis, count))
+            if pieces_of(each) is not None:
+                each = recounted(each, count * (BLOCK // TILE))
+        elif isinstance(each, Product):
+            each = replace(each, share=(loop.axis, count))
+        body.append(each)
+    return replace(loop, extent=count, body=tuple(body))
+
+
+def pieces_of(loop: Loop) -> Loop | None:
+    """The loop over pieces that a loop counts, be they of rows or of tiles of rows; None where it counts none."""
+    inner = (each for each in loop.body if isinstance(each, Loop))
+    return next((each for each in inner if each.share == (loop.axis, loop.extent)), None)
 
 
 @dataclass(frozen=True, slots=True)

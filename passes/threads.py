@@ -24,6 +24,7 @@ from graphc.ir.loops import (
     Let,
     Load,
     Loop,
+    Product,
     Program,
     Statement,
     Step,
@@ -33,7 +34,7 @@ from graphc.ir.loops import (
     walk,
 )
 from graphc.passes.inline import operation_cost
-from graphc.passes.rows import tiles
+from graphc.passes.rows import blocks, pieces_of, recounted, tiles
 from graphc.passes.stages import free_name, on_element, rewritten, uses
 
 CACHE_LINE = 64  # bytes; parts that write side by side keep this far apart
@@ -73,7 +74,8 @@ class Split:
 def work(step: Step) -> Extent:
     """How long a step takes, roughly, in picoseconds of one core; 0 for calls that are not made in parts."""
     if isinstance(step, Kernel):
-        return sum(size * _statement_cost(statement) for statement, size in _iterations(step.body))
+        products = sum((work(product.whole) for product in step.products), 0)
+        return products + sum(size * _statement_cost(statement) for statement, size in _iterations(step.body))
     if step.routine != "matmul" or step.operands[0].dtype.kind != "f" or len(step.operands[2].shape) < 2:
         return 0
     a, _, out = step.operands
@@ -82,7 +84,7 @@ def work(step: Step) -> Extent:
 
 
 def _statement_cost(statement: Statement) -> int:
-    if isinstance(statement, Loop):
+    if isinstance(statement, Loop | Product):
         return 0
     return ADDITION * (operation_cost(statement) if isinstance(statement, Let) else 1)
 
@@ -106,7 +108,7 @@ def _iterations(body: tuple[Statement, ...]) -> Iterator[tuple[Statement, Extent
 
 def why_not_split(kernel: Kernel) -> str | None:
     """The reason why the rows of a kernel cannot run on several threads, or None."""
-    rows = _rows(kernel)
+    rows = outermost_rows(kernel)
     if rows is None:
         return "it has no single outermost loop whose iterations are independent"
     if isinstance(rows.extent, int) and rows.extent < 2:
@@ -115,6 +117,8 @@ def why_not_split(kernel: Kernel) -> str | None:
     for statement in walk(rows.body):
         if isinstance(statement, Store) and statement.buffer not in scratch and not _is_own(statement.index, rows):
             return f"its rows store to the same places of {statement.buffer.name}"
+        if isinstance(statement, Product) and statement.share[0] not in _own_axes(rows):
+            return f"its rows store to the same places of {statement.out.name}"
         if isinstance(statement, Load) and statement.buffer in accumulated:
             return f"its rows read {statement.buffer.name}, which they accumulate"
     for statement in walk(_before(kernel, rows)):
@@ -123,8 +127,8 @@ def why_not_split(kernel: Kernel) -> str | None:
     return None
 
 
-def _rows(kernel: Kernel) -> Loop | None:
-    """The outermost loop over rows, if there is one."""
+def outermost_rows(kernel: Kernel) -> Loop | None:
+    """The one loop of a kernel that may be cut, over rows or pieces of them; None where there is none, or several."""
     found = [each for each in kernel.body if isinstance(each, Loop) and each.kind in ("parallel", "reduce")]
     return found[0] if len(found) == 1 else None
 
@@ -140,10 +144,14 @@ def _after(kernel: Kernel, rows: Loop) -> tuple[Statement, ...]:
 def _is_own(index: Index, rows: Loop) -> bool:
     """Whether no two rows touch the same element: one position is the row, or an axis whose pieces the rows count, or a
     multiple of it, and nothing else."""
-    own = shared_axes(rows.axis, (each for each in walk(rows.body) if isinstance(each, Loop)))
+    own = _own_axes(rows)
     return any(
         len(position.terms) == 1 and position.terms[0][0] in own and position.terms[0][1] != 0 for position in index
     )
+
+
+def _own_axes(rows: Loop) -> set[str]:
+    return shared_axes(rows.axis, (each for each in walk(rows.body) if isinstance(each, Loop)))
 
 
 def _accumulated(rows: Loop) -> frozenset[Buffer]:
@@ -181,7 +189,7 @@ class _Splitting:
     own: dict[Buffer, Buffer] = field(init=False)  # what each part has for itself
 
     def __post_init__(self) -> None:
-        rows = _rows(self.kernel)
+        rows = outermost_rows(self.kernel)
         assert rows is not None
         names = {getattr(statement, "name", "") for statement in walk(self.kernel.body)}
         names |= {statement.axis for statement in walk(self.kernel.body) if isinstance(statement, Loop)}
@@ -196,7 +204,7 @@ class _Splitting:
         stored = {each.name: self._new_buffer(f"{each.name}_parts", each, (self.parts,)) for each in totals}
         stores = (Store(stored[each.name], (axis(self.part),), each.name) for each in totals)
         kind = "serial" if self.rows.kind == "parallel" else "reduce"
-        rows = _in_tiles_of_parts(self.rows, self.parts)
+        rows = _in_pieces_of_parts(self.rows, self.parts)
         rows = replace(rows, kind=kind, body=self._in_part(rows.body), share=(self.part, self.parts))
         body = (*self._in_part(_before(self.kernel, self.rows)), rows, *stores)
         first = replace(self.kernel, body=(Loop(self.part, self.parts, "threads", body),))
@@ -265,15 +273,13 @@ class _Splitting:
                 yield from rewritten((statement,), sum_parts)
 
 
-def _in_tiles_of_parts(rows: Loop, parts: int) -> Loop:
-    """A loop over tiles of rows as one with equally many in each part; another loop as it is."""
-    inner = (each for each in rows.body if isinstance(each, Loop))
-    tiled = next((each for each in inner if each.share == (rows.axis, rows.extent)), None)
-    if tiled is None:
+def _in_pieces_of_parts(rows: Loop, parts: int) -> Loop:
+    """A loop over blocks or tiles of rows as one with equally many in each part; another loop as it is."""
+    pieces = pieces_of(rows)
+    if pieces is None:
         return rows
-    count = tiles(tiled.extent, parts)
-    body = tuple(replace(each, share=(rows.axis, count)) if each is tiled else each for each in rows.body)
-    return replace(rows, extent=count, body=body)
+    product = next((each for each in rows.body if isinstance(each, Product)), None)
+    return recounted(rows, tiles(pieces.extent, parts) if product is None else blocks(product.out.shape[0], parts))
 
 
 def _needed(before: tuple[Statement, ...], after: tuple[Statement, ...]) -> tuple[Statement, ...]:

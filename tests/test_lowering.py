@@ -190,6 +190,13 @@ def windows():
     return [padded, ops.sum_(padded, axes=(1,)), ops.sum_(strided * 3.0, axes=(0,)), middle, turned]
 
 
+def mirrored():
+    """All of a leaf, its columns from right to left: no part of it as it lies in memory."""
+    x, w = x_of((N, 40)), leaf(PARAM, tensor((40, 5)))
+    turned = ops.slice_(w, start=(0, 4), size=(40, 5), step=(1, -1))
+    return [ops.matmul(x, turned), turned * 2.0]
+
+
 def products():
     a, b = x_of((2, 3, N)), x_of((2, 4, N))
     turned = ops.transpose(b, axes=(0, 2, 1))
@@ -283,6 +290,7 @@ EXPRESSIONS = {
     "reshapes": lambda: case_of("reshapes", reshapes()),
     "slices and pads": lambda: case_of("windows", windows()),
     "products": lambda: case_of("products", products()),
+    "mirrored columns": lambda: case_of("mirrored", mirrored()),
     "argmax": lambda: case_of("positions", positions()),
     "statistics": lambda: case_of("statistics", statistics()),
     "truths": lambda: case_of("truths", truths()),

@@ -176,6 +176,26 @@ def test_products_in_parts(dtype, stack):
                 np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
+def test_a_whole_product_needs_no_threads_whatever_was_compiled_before():
+    """Else a program for one thread, kept on disk, would look for them in a process that has none."""
+    a = np.ones((3, 3), np.float32)
+    for parts in (False, True, False):
+
+        @njit(nogil=True)
+        def multiply(a, out):
+            if parts:  # noqa: B023  # compiled in the same turn
+                gemm(a, a, out, transpose_a=True, parts=2)
+            else:
+                gemm(a, a, out, transpose_a=True)
+
+        out = np.empty_like(a)
+        threads.launch()
+        multiply(a, out)
+        np.testing.assert_array_equal(out, 3)
+        (text,) = multiply.inspect_llvm().values()
+        assert ("graphc_threads" in text) == parts
+
+
 def test_one_matrix_serves_a_stack():
     matrix, other = Input((40, 50), name="a"), Input((40, 60), name="b")
     stack = Input((3, 40, 60), name="s")
