@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 from graphc.ir.dims import extent_names
 from graphc.ir.loops import Buffer, Call, Kernel, Load, Loop, Product, Step, axis, walk
@@ -39,7 +40,7 @@ def in_row_blocks(steps: Sequence[Step], refusals: list[str]) -> tuple[Step, ...
         read = _with_bases(kernel.reads)
         for place in range(position - 1, -1, -1):
             call = kept[place]
-            if place in seen or not isinstance(call, Call) or not read.intersection(call.writes):
+            if place in seen or not _is_product(call) or not read.intersection(call.writes):
                 continue
             seen.add(place)
             between = [step for step in kept[place + 1 : position] if step is not None]
@@ -52,6 +53,10 @@ def in_row_blocks(steps: Sequence[Step], refusals: list[str]) -> tuple[Step, ...
         if found:
             kept[position] = merged(kernel, found)
     return tuple(step for step in kept if step is not None)
+
+
+def _is_product(step: Step | None) -> TypeGuard[Call]:
+    return isinstance(step, Call) and step.routine == "matmul"
 
 
 # legality -------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ FUNCTIONS: dict[str, Callable[..., View]] = {
     "where(x != 0, sin(x) / x, 1)": lambda x: np.where(x != 0, np.sin(x) / x, 1),
     "where(x > 0, log(x), 0)": lambda x: np.where(x > 0, np.log(x), 0),
     "where(x < 10, exp(x), 1)": lambda x: np.where(x < 10, np.exp(x), 1),
+    "det(x)": np.linalg.det,
+    "cholesky(x)": np.linalg.cholesky,
+    "x.at[[0, 0]].max(y)": lambda x, y: x.at[[0, 0]].max(y),
     "x.at[[0, 0]].set(y)": lambda x, y: x.at[[0, 0]].set(y),
     "x.at[[0, 0]].add(y)": lambda x, y: x.at[[0, 0]].add(y),
 }
