@@ -318,22 +318,60 @@ def _exact_quotient(left: Any, right: Dim) -> Extent | None:
 
 
 def _extremum(op: str, left: Any, right: Any, take_left: Callable[[int], bool]) -> Extent:
-    sign = _sign(left - right)
-    if sign is not None:
-        chosen: Extent = left if take_left(sign) else right
-        return chosen
-    first, second = sorted((left, right), key=str)
-    return Dim((((Opaque(op, first, second),), 1),))
+    """One of two extents, or of all that they are the extrema of; those that another one outdoes are left out."""
+    kept: list[Any] = []
+    for one in (*_sides(op, left), *_sides(op, right)):
+        signs = [_sign(one - other) for other in kept]
+        if not any((sign is not None and not take_left(sign)) or sign == 0 for sign in signs):
+            kept = [other for other, sign in zip(kept, signs, strict=True) if sign is None] + [one]
+    first, *others = sorted(kept, key=str)
+    for other in others:
+        first = Dim((((Opaque(op, first, other),), 1),))
+    result: Extent = first
+    return result
+
+
+def _sides(op: str, extent: Any) -> list[Any]:
+    """What an extent is the extremum of: itself, where it is none."""
+    found: list[Any] = []
+    waiting = [extent]
+    while waiting:
+        one = waiting.pop()
+        ((monomial, coefficient),) = one.terms if isinstance(one, Dim) and len(one.terms) == 1 else (((), 0),)
+        atom = monomial[0] if len(monomial) == 1 and coefficient == 1 else None
+        if isinstance(atom, Opaque) and atom.op == op:
+            waiting += (atom.right, atom.left)
+        else:
+            found.append(one)
+    return found
 
 
 def _sign(difference: Extent) -> int | None:
     """The sign of an extent where it is the same for all sizes: dims are not negative, so neither are products."""
     if not all(_is_natural(atom) for monomial, _ in _terms(difference) for atom in monomial):
         return None
-    coefficients = [coefficient for _, coefficient in _terms(difference)]
-    if all(coefficient >= 0 for coefficient in coefficients):
-        return int(any(coefficients))
-    return -1 if all(coefficient <= 0 for coefficient in coefficients) else None
+    if difference == 0:
+        return 0
+    above = [term for term in _terms(difference) if term[1] > 0]
+    below = [(monomial, -coefficient) for monomial, coefficient in _terms(difference) if coefficient < 0]
+    return 1 if _covers(above, below) else -1 if _covers(below, above) else None
+
+
+def _covers(above: list[tuple[Monomial, int]], below: list[tuple[Monomial, int]]) -> bool:
+    """Whether each term of one sum of naturals has a term of another one that is at least as large, to itself: the
+    same dims to higher powers (N*N is at least N), as many times."""
+    left = list(above)
+    for monomial, coefficient in below:
+        cover = next(
+            (term for term in left
+             if term[1] >= coefficient and set(term[0]) == set(monomial)
+             and all(term[0].count(atom) >= monomial.count(atom) for atom in monomial)),
+            None,
+        )  # fmt: skip
+        if cover is None:
+            return False
+        left.remove(cover)
+    return True
 
 
 def _is_natural(atom: Atom) -> bool:

@@ -72,8 +72,12 @@ class Inliner:
     pinned: frozenset[Buffer]
     refusals: list[str]
     inlined: dict[Buffer, Stage] = field(default_factory=dict)
+    positions: set[Buffer] = field(default_factory=set)  # what depends on where it is alone, and costs nothing
 
     def __post_init__(self) -> None:
+        for stage in self.stages:
+            if stage.combine is None and not cost(stage) and all(load.buffer in self.positions for load in stage.loads):
+                self.positions.add(stage.buffer)
         reasons = self._reasons()
         size: dict[Buffer, int] = {}
         for stage in self.stages:
@@ -115,7 +119,8 @@ class Inliner:
             return None
         if uses.repeated or (uses.apart and work > CHEAP):
             return "its reader would compute each element more than once"
-        if len(uses.readers) > 1 and (work > CHEAP or len(stage.loads) > 1):
+        read = [load for load in stage.loads if load.buffer not in self.positions]
+        if len(uses.readers) > 1 and (work > CHEAP or len(read) > 1):
             return f"read by {len(uses.readers)} stages, and too much work to repeat"
         return None
 

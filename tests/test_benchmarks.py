@@ -48,7 +48,7 @@ def test_graphc_agrees_with_numpy(workload: Workload, implementation: str) -> No
 
 
 def test_all_workloads_of_the_table_are_there() -> None:
-    assert len(WORKLOADS) == 12
+    assert len(WORKLOADS) == 13
     assert all(name == workload.name for name, workload in WORKLOADS.items())
     assert all("graphc" in workload.builders and workload.target for workload in WORKLOADS.values())
 

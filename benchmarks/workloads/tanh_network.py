@@ -1,4 +1,4 @@
-"""A 784-256-10 network with tanh, and the digits network: one step of gradient descent on a minibatch."""
+"""Networks with tanh: one step of gradient descent on a minibatch, or (narrow layers) on all examples at once."""
 
 from __future__ import annotations
 
@@ -96,6 +96,17 @@ WORKLOADS = (
         1.1,
         data,
         {"examples": 128, "features": 784, "hidden": 256, "classes": 10},
+        {"examples": 6, "features": 9, "hidden": 5, "classes": 3},
+        BUILDERS,
+        tolerance=1e-3,
+        cost_limit=3.0,
+    ),
+    Workload(
+        "narrow_network",
+        "64-64-10 tanh network, all of 100,000 examples, SGD step, f32",
+        1.0,
+        data,
+        {"examples": 100_000, "features": 64, "hidden": 64, "classes": 10},
         {"examples": 6, "features": 9, "hidden": 5, "classes": 3},
         BUILDERS,
         tolerance=1e-3,
