@@ -110,8 +110,6 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.linalg.outer: products.linalg_outer,
     np.linalg.tensordot: products.tensordot,
     np.linalg.vecdot: products.linalg_vecdot,
-    np.linalg.multi_dot: products.multi_dot,
-    np.linalg.matrix_power: products.matrix_power,
     np.linalg.matmul: products.matmul,
     **linear_algebra.FUNCTIONS,
     np.reshape: layout.reshape,

@@ -14,7 +14,7 @@ from graphc.arithmetic import divide, greater, multiply
 from graphc.indexing import getitem
 from graphc.ir import ops
 from graphc.ir.core import Node
-from graphc.ir.dims import Dim, Extent, dim_max, product
+from graphc.ir.dims import dim_max, nominal, product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.ir.ops.linalg import check_matrix, check_square
 from graphc.ir.ops.spectra import eigh_parts, qr_parts, svd_parts
@@ -277,22 +277,15 @@ def multi_dot(arrays: Sequence[Operand]) -> Node:
     return layout.squeeze(result, dropped) if dropped else result
 
 
-_UNKNOWN = 1024  # what a symbolic dim counts as
-
-
 def _chain(nodes: list[Node]) -> Node:
     """Matrix chain multiplication: the best split of every run of factors, from short runs to long ones."""
-
-    def size(extent: Extent) -> int:
-        return _UNKNOWN if isinstance(extent, Dim) else extent
-
     best: dict[tuple[int, int], tuple[int, Node]] = {(k, k): (0, node) for k, node in enumerate(nodes)}
     for length in range(1, len(nodes)):
         for start in range(len(nodes) - length):
             stop = start + length
-            ends = size(nodes[start].shape[0]) * size(nodes[stop].shape[1])
+            ends = nominal(nodes[start].shape[0]) * nominal(nodes[stop].shape[1])
             cost, split = min(
-                (best[start, k][0] + best[k + 1, stop][0] + ends * size(nodes[k].shape[1]), k)
+                (best[start, k][0] + best[k + 1, stop][0] + ends * nominal(nodes[k].shape[1]), k)
                 for k in range(start, stop)
             )
             best[start, stop] = cost, matmul(best[start, split][1], best[split + 1, stop][1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +9,15 @@ import numpy as np
 from graphc.arithmetic import add, multiply, subtract, truth
 from graphc.ir import ops
 from graphc.ir.core import Node
-from graphc.ir.dims import Dim, Extent, product
+from graphc.ir.dims import Dim, product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.layout import (
     expand_dims,
-    eye,
     moveaxis,
-    promoted,
     ravel,
     reshape,
     stack,
     transpose,
-    whole_number,
     window,
     zeros_like,
 )
@@ -213,68 +209,7 @@ def _components(x: Node) -> list[Node]:
 # chains and powers ----------------------------------------------------------------------------------------------------
 
 # What a symbolic extent counts where the order of products is chosen.
-NOMINAL = 1024
 
-
-def multi_dot(arrays: Sequence[Operand]) -> Node:
-    """The product of two or more matrices in the order that costs least (a vector may be the first and the last)."""
-    if not isinstance(arrays, (list, tuple)) or len(arrays) < 2:
-        raise DeclarationValueError("np.linalg.multi_dot wants a list of at least two arrays")
-    nodes = promoted(arrays, "np.linalg.multi_dot")
-    first_is_row, last_is_column = len(nodes[0].shape) == 1, len(nodes[-1].shape) == 1
-    if first_is_row:
-        nodes[0] = expand_dims(nodes[0], 0)
-    if last_is_column:
-        nodes[-1] = expand_dims(nodes[-1], 1)
-    if any(len(node.shape) != 2 for node in nodes):
-        types = ", ".join(str(node.type) for node in nodes)
-        raise DeclarationValueError(f"np.linalg.multi_dot wants matrices, got {types}", hint="@ multiplies stacks")
-    result = _chained(nodes)
-    rows, columns = result.shape
-    return reshape(result, (() if first_is_row else (rows,)) + (() if last_is_column else (columns,)))
-
-
-def _chained(nodes: list[Node]) -> Node:
-    """The product in the cheapest order (Cormen et al., Introduction to Algorithms, 15.2)."""
-    sizes = [_nominal(extent) for extent in (nodes[0].shape[0], *(node.shape[1] for node in nodes))]
-    count = len(nodes)
-    best = {(k, k): (0, nodes[k]) for k in range(count)}
-    for length in range(1, count):
-        for start in range(count - length):
-            stop = start + length
-            cost, cut = min(
-                (best[start, k][0] + best[k + 1, stop][0] + sizes[start] * sizes[k + 1] * sizes[stop + 1], k)
-                for k in range(start, stop)
-            )
-            best[start, stop] = cost, matmul(best[start, cut][1], best[cut + 1, stop][1])
-    return best[0, count - 1][1]
-
-
-def _nominal(extent: Extent) -> int:
-    return extent.bind(dict.fromkeys(extent.names, NOMINAL)) if isinstance(extent, Dim) else extent
-
-
-def matrix_power(a: Operand, n: int) -> Node:
-    """Square matrices (the last two axes) to a known power of at least 0, by repeated squaring."""
-    x = as_node(a)
-    if len(x.shape) < 2 or x.shape[-1] != x.shape[-2]:
-        raise DeclarationValueError(f"np.linalg.matrix_power wants square matrices, got {x.type}")
-    n = whole_number("np.linalg.matrix_power", "n", n)
-    if n < 0:
-        raise DeclarationValueError(
-            f"np.linalg.matrix_power of views takes powers of at least 0, got {n}", hint="invert the matrix first"
-        )
-    if n == 0:
-        return broadcast(eye(x.shape[-1], dtype=x.dtype), x.shape)
-    result, square = None, x
-    while True:
-        if n % 2:
-            result = square if result is None else matmul(result, square)
-        n //= 2
-        if n == 0:
-            assert result is not None
-            return result
-        square = matmul(square, square)
 
 
 def polyval(p: Operand, x: Operand) -> Node:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from graphc.ir.dims import Extent, extent_names
+from graphc.ir.dims import NOMINAL, Extent, extent_names, nominal
 from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loop_text import call_text, print_kernel
 from graphc.ir.loops import Arena, Buffer, Call, Kernel, Program
-from graphc.passes.memory import NOMINAL, nominal
 from graphc.passes.row_blocks import product_text
 from graphc.passes.rows import BLOCK
 

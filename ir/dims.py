@@ -18,6 +18,8 @@ from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 
 Extent: TypeAlias = "int | Dim"
 
+NOMINAL = 1024  # what a symbolic dim counts as where something must be chosen for all its sizes
+
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
@@ -239,6 +241,11 @@ def product(extents: Iterable[Extent]) -> Extent:
 def bind(extent: Extent, sizes: Mapping[str, int]) -> int:
     """The int that an extent stands for, for given sizes of the dim names."""
     return extent.bind(sizes) if isinstance(extent, Dim) else extent
+
+
+def nominal(extent: Extent) -> int:
+    """A size with every symbolic dim at its nominal value: what costs are compared by."""
+    return extent.bind(dict.fromkeys(extent.names, NOMINAL)) if isinstance(extent, Dim) else extent
 
 
 def is_exact(extent: Extent, sizes: Mapping[str, int]) -> bool:

@@ -11,11 +11,10 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
-from graphc.ir.dims import Dim, Extent, dim_max, extent_names
+from graphc.ir.dims import Dim, Extent, dim_max, extent_names, nominal
 from graphc.ir.loops import Arena, Buffer, Program
 from graphc.passes.in_place import reuse_in_place
 
-NOMINAL = 1024
 ALIGNMENT = 64
 
 
@@ -81,11 +80,6 @@ def aligned(nbytes: Extent) -> Extent:
     if isinstance(nbytes, Dim) and all(coefficient % ALIGNMENT == 0 for _, coefficient in nbytes.terms):
         return nbytes
     return (nbytes + (ALIGNMENT - 1)) // ALIGNMENT * ALIGNMENT
-
-
-def nominal(extent: Extent) -> int:
-    """A size with every symbolic dim at its nominal value."""
-    return extent.bind(dict.fromkeys(extent_names([extent]), NOMINAL)) if isinstance(extent, Dim) else extent
 
 
 def _best(free: list[tuple[int, int]], size: int) -> int:

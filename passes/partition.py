@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from graphc.ir.core import INPUT, Node, leaf, rebuild
-from graphc.ir.dims import Extent, extent_names, linear_form
+from graphc.ir.dims import Extent, extent_names, linear_form, nominal
 from graphc.ir.graph import Graph, naming, toposort
 from graphc.ir.ops import (
     all_,
@@ -41,7 +41,6 @@ from graphc.ir.ops import (
     svdvals,
     triangular_solve,
 )
-from graphc.passes.memory import nominal
 from graphc.passes.pack import Block, pack
 
 # Never computed twice.

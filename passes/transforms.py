@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphc.ir.core import INPUT, PARAM, Node, constant, full, leaf, rebuild
+from graphc.ir.dims import nominal
 from graphc.ir.graph import substitute, toposort
 from graphc.ir.ops import anchor, cast, equal, iota, reshape, stop_gradient, transpose
 from graphc.ir.types import Shape, TensorType
@@ -19,7 +20,6 @@ from graphc.passes.batch import batch
 from graphc.passes.canonicalize import CANONICAL
 from graphc.passes.differentiate import check_scalar, pullback
 from graphc.passes.forward import pushforward
-from graphc.passes.memory import nominal
 from graphc.passes.rewrite import normalize
 from graphc.passes.stabilize import STABLE
 
