@@ -78,8 +78,11 @@ def test_the_table_is_read() -> None:
     assert all(len(row.arguments) == len(row.slopes) for row in ROWS)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("target", ["interpret", "cpu"])
+@pytest.mark.parametrize(
+    ("target", "dtype"),
+    [("interpret", "float64"), ("interpret", "float32"), ("cpu", "float64"),
+     pytest.param("cpu", "float32", marks=pytest.mark.full)],
+)
 def test_the_table_is_true(target: str, dtype: str) -> None:
     feeds: dict[str, np.ndarray] = {}
     outputs: list[View] = []

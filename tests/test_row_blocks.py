@@ -91,7 +91,7 @@ def check(program, case, ulp, magnitude):
         assert_same(interpreted(program, case), expected, ulp, magnitude)
 
 
-@pytest.mark.parametrize(("dtype", "parts"), [("float32", 1), ("float64", 1), ("float32", 2), ("float64", 3)])
+@pytest.mark.parametrize(("dtype", "parts"), [("float32", 1), ("float64", 3)])
 def test_forward_programs_give_the_values_of_the_graph(dtype, parts):
     program = graphc.compile(expressions(dtype), name="forward")
     graph = program.graph("partition")
@@ -103,7 +103,7 @@ def test_forward_programs_give_the_values_of_the_graph(dtype, parts):
         check(found, Case(graph, feeds_of(program, rows)), ulp=200, magnitude=10.0)
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("parts", [1, 3, pytest.param(2, marks=pytest.mark.full)])
 def test_joint_programs_give_the_values_of_the_graph(parts):
     program = graphc.compile(Network.loss, wrt=[Network.x, *WEIGHTS])
     graph = program.graph("partition")
