@@ -446,7 +446,8 @@ def test_a_network_learns(dtype, target, mixed):
     params = np.dtype("float32") if mixed else dtype
     x = FEATURES.astype(np.float32).astype(dtype)
     loss, exact = network(dtype, params), network("float64", "float64")
-    program, plain = graphc.compile(loss, wrt="params", target=target), graphc.compile(exact, wrt="params", target="interpret")
+    program = graphc.compile(loss, wrt="params", target=target)
+    plain = graphc.compile(exact, wrt="params", target="interpret")
     for name, value in program.params.items():
         assert value.dtype == params
         plain.params[name] = value.astype(EXACT)
