@@ -307,8 +307,9 @@ def histogram(
         raise DeclarationValueError(
             "np.histogram of a view wants edges that do not depend on its values", hint="give range=(low, high)"
         )
-    if range is not None and not (
-        isinstance(range, (list, tuple)) and [isinstance(end, (int, float, np.number)) for end in range] == [True, True]
+    ends: Any = range
+    if ends is not None and not (
+        isinstance(ends, (list, tuple)) and [isinstance(end, (int, float, np.number)) for end in ends] == [True, True]
     ):
         raise DeclarationTypeError("np.histogram wants range=(low, high), two known numbers")
     values = ravel(a)
