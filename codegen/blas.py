@@ -261,8 +261,9 @@ def _gemv(_typing: Any, a: Any, x: Any, out: Any, transpose_a: Any = False, alph
                 flag = builder.select(transpose, _CHAR(ord("n")), _CHAR(ord("t")))  # columns first: the other way round
                 alpha, beta = (_slot(context, builder, value, out.dtype) for value in (alpha, beta))
                 shape = matrix.columns, matrix.rows
+                stride = _at_least_one(builder, matrix.columns)
                 _call(context, builder, "numba_xxgemv", out.dtype, flag, *shape, alpha, matrix.data,
-                      matrix.columns, vector.data, beta, result.data)  # fmt: skip
+                      stride, vector.data, beta, result.data)  # fmt: skip
         return context.get_dummy_value()
 
     return types.void(a, x, out, types.boolean, types.float64, types.float64), generate

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from graphc.ir.core import INPUT, Node, full, leaf
 from graphc.ir.dims import Extent
 from graphc.ir.errors import DeclarationIndexError, DeclarationTypeError, DeclarationValueError
@@ -74,7 +76,9 @@ def vmap(
         places = [one for one, stack in zip(inner, stacks, strict=True) if stack is not None]
         operands = [view for view in views if isinstance(view, View)] + _captured(outputs, places)
         made = _made(label, args, operands, nodes, several)
-        return type(results)(made) if several else made[0]
+        if not several:
+            return made[0]
+        return results._make(made) if hasattr(results, "_make") else type(results)(made)
 
     return mapped
 
@@ -84,9 +88,9 @@ def _axes(label: str, in_axes: Any, args: Sequence[Any]) -> list[int | None]:
     if len(axes) != len(args):
         raise DeclarationValueError(f"{label} has {len(axes)} in_axes and is called with {len(args)} arguments")
     for axis in axes:
-        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, (int, np.integer))):
             raise DeclarationTypeError(f"{label}: in_axes are integers or None, not {axis!r}")
-    return axes
+    return [None if axis is None else int(axis) for axis in axes]
 
 
 def _front(node: Node, axis: int, label: str) -> Node:
@@ -157,8 +161,8 @@ def custom_vjp(
     -------
     callable
         `f`, which derivatives pass by the rule. Forward mode (`jvp`, `hvp`) transposes it, for which it must be linear
-        in the cotangent. Derivatives of higher order differentiate the rule. No derivative flows to views that the
-        functions use beside their arguments.
+        in the cotangent (that it adds nothing to a linear function is not checked). Derivatives of higher order
+        differentiate the rule. No derivative flows to views that the functions use beside their arguments.
 
     Raises
     ------

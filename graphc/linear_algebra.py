@@ -16,6 +16,7 @@ from graphc.ir import ops
 from graphc.ir.core import Node
 from graphc.ir.dims import dim_max, nominal, product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
+from graphc.ir.half import finfo
 from graphc.ir.ops.linalg import check_matrix, check_square
 from graphc.ir.ops.spectra import eigh_parts, qr_parts, svd_parts
 from graphc.operands import Operand, as_float, as_node, broadcast, broadcast_shapes, cast, result_dtype
@@ -314,7 +315,7 @@ def matrix_rank(A: Operand, tol: Operand = None, hermitian: bool = False, *, rto
     values = ops.svdvals(node)
     if tol is None:
         if rtol is None:
-            rtol = cast(as_node(multiply(dim_max(*node.shape[-2:]), float(np.finfo(node.dtype).eps))), node.dtype)
+            rtol = cast(as_node(multiply(dim_max(*node.shape[-2:]), float(finfo(node.dtype).eps))), node.dtype)
         tol = multiply(getitem(values, (..., slice(1))), _column(rtol))
     else:
         tol = _column(tol)

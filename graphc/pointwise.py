@@ -27,6 +27,7 @@ from graphc.ir import ops
 from graphc.ir.core import Node, full
 from graphc.ir.dims import Extent
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
+from graphc.ir.half import finfo
 from graphc.layout import expand_dims, zeros_like
 from graphc.operands import BOOL, FLOAT, Operand, as_float, as_node, cast, is_integer, lift, unify
 
@@ -144,7 +145,7 @@ def nan_to_num(
     node = as_node(x)
     if not node.type.is_float:
         return node
-    most = np.finfo(node.dtype).max
+    most = finfo(node.dtype).max
     high, low = (most if posinf is None else posinf), (-most if neginf is None else neginf)
     for condition, value in ((ops.isnan(node), nan), (isposinf(node), high), (isneginf(node), low)):
         node = where(condition, cast(as_node(value), node.dtype), node)

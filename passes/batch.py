@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from graphc.ir.core import Node
 from graphc.ir.dims import Extent
@@ -31,19 +31,24 @@ def batch(roots: Sequence[Node], stacks: Mapping[Node, Node], size: Extent) -> l
     """
     new = dict(stacks)
     order = toposort(roots)
+    moved = set(stacks)
+    for node in order:
+        if any(operand in moved for operand in node.operands):
+            moved.add(node)
     for node in order:
         if node.op is cotangent:  # a rule is one of stacks wherever its value is
             new.setdefault(node, cotangent(dtype=node.dtype, shape=(size, *node.shape), level=node["level"]))
     for node in order:
-        if node not in new and (result := _batched(node, new, size)) is not None:
+        if node not in new and (result := _batched(node, new, moved, size)) is not None:
             new[node] = result
     return [new.get(root) for root in roots]
 
 
-def _batched(node: Node, new: Mapping[Node, Node], size: Extent) -> Node | None:
-    """A stack of a node, or None where none of its operands is one."""
+def _batched(node: Node, new: Mapping[Node, Node], moved: Collection[Node], size: Extent) -> Node | None:
+    """A stack of a node, or None where none of its operands is one (of a user's rule: only its mark)."""
     if node.op is custom_vjp:
-        return _custom(node, new, size)
+        read = node.operands[0], *parts(node)[0]
+        return _custom(node, new, size) if node in moved or any(operand in new for operand in read) else None
     if not any(operand in new for operand in node.operands):
         return None
     operands = tuple(_stack(operand, new, size) for operand in node.operands)
@@ -66,11 +71,9 @@ def _one_further(name: str, value: object) -> object:
     return value
 
 
-def _custom(node: Node, new: Mapping[Node, Node], size: Extent) -> Node | None:
+def _custom(node: Node, new: Mapping[Node, Node], size: Extent) -> Node:
     """A user's rule on stacks: an argument that is the same for all gets the sum of its cotangents."""
     arguments, rules = parts(node)
-    if not any(operand in new for operand in (node.operands[0], *arguments)):
-        return None
     value = _stack(node.operands[0], new, size)
     cotangents = (
         _stack(rule, new, size) if argument in new else sum_(_stack(rule, new, size), axes=(0,))

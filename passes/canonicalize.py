@@ -69,6 +69,8 @@ def fold_constants(node: Node) -> Node | None:
     """An op of constants alone is a constant."""
     if not node.operands or any(operand.op is not constant for operand in node.operands) or node.op is anchor:
         return None
+    if any(isinstance(value, Dim) for _, value in node.attrs):  # an index along a symbolic axis
+        return None
     pointwise = node.op.is_elementwise or node.op is cast
     if pointwise and all(scalar_value(operand) is not None for operand in node.operands):
         arrays = [operand["value"].array for operand in node.operands]

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from graphc.ir.core import INPUT, Bilinear, Custom, Linear, Node, Partials, Rule, UserRule, full, leaf, rebuild
+from graphc.ir.core import (
+    INPUT,
+    Bilinear,
+    Custom,
+    Linear,
+    Node,
+    Partials,
+    Rule,
+    UserRule,
+    full,
+    leaf,
+    rebuild,
+    scalar_value,
+)
 from graphc.ir.errors import DifferentiationValueError
 from graphc.ir.graph import toposort
 from graphc.ir.ops import derivative_of
@@ -102,11 +115,14 @@ def _transposed(node: Node, vjp: Rule, tangents: Sequence[Node | None]) -> Node 
     pairs = [
         (pulled, tangent)
         for pulled, tangent in zip(vjp(node, ct), tangents, strict=True)
-        if pulled is not None and tangent is not None
+        if pulled is not None and tangent is not None and scalar_value(pulled) != 0
     ]
+    if not pairs:
+        return None
     pulled, seeds = zip(*pairs, strict=True)
-    (result,) = pullback(pulled, seeds, [ct]) if any(ct in toposort([each]) for each in pulled) else (None,)
-    if result is not None and ct in toposort([result]):
+    depends = all(ct in toposort([each]) for each in pulled)
+    (result,) = pullback(pulled, seeds, [ct]) if depends else (None,)
+    if result is None or ct in toposort([result]):
         raise DifferentiationValueError(
             "a custom_vjp has no forward mode: its rule is not linear in the cotangent",
             hint="jvp, hvp, hessian and jacobian with more outputs than inputs need forward mode; grad and vjp do not",

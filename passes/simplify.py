@@ -194,11 +194,12 @@ def product_with_identity(node: Node) -> Node | None:
 
 
 def is_identity(node: Node) -> bool:
-    """Whether a node is the identity matrix."""
-    if node.op is not cast or node.operands[0].op is not equal or len(node.shape) != 2:
+    """Whether a node is all unit vectors, as a Jacobian is made of: ``where(row == column, 1, 0)``."""
+    if node.op is not where or node.operands[0].op is not equal or len(node.shape) != 2:
         return False
-    positions = node.operands[0].operands
-    return {each["axis"] for each in positions if each.op is iota} == {0, 1} and node.shape[0] == node.shape[1]
+    condition, *numbers = node.operands
+    axes = {each["axis"] for each in condition.operands if each.op is iota}
+    return axes == {0, 1} and [scalar_value(number) for number in numbers] == [1, 0] and node.shape[0] == node.shape[1]
 
 
 def products_with_vectors(node: Node) -> Node | None:

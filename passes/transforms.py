@@ -14,14 +14,39 @@ import numpy as np
 from graphc.ir.core import INPUT, PARAM, Node, constant, full, leaf, rebuild
 from graphc.ir.dims import nominal
 from graphc.ir.graph import substitute, toposort
-from graphc.ir.ops import anchor, cast, equal, iota, reshape, stop_gradient, transpose
-from graphc.ir.types import Shape, TensorType
+from graphc.ir.ops import (
+    add,
+    anchor,
+    any_,
+    broadcast_to,
+    cast,
+    concatenate,
+    divide,
+    equal,
+    iota,
+    logical_or,
+    multiply,
+    negative,
+    pad,
+    reshape,
+    slice_,
+    stop_gradient,
+    subtract,
+    sum_,
+    transpose,
+    where,
+)
+from graphc.ir.ops.layout import in_stack
+from graphc.ir.types import TensorType
 from graphc.passes.batch import batch
 from graphc.passes.canonicalize import CANONICAL
 from graphc.passes.differentiate import check_scalar, pullback
 from graphc.passes.forward import pushforward
 from graphc.passes.rewrite import normalize
 from graphc.passes.stabilize import STABLE
+
+# Linear ops that only move elements, masks of them too.
+MOVES = (reshape, transpose, broadcast_to, slice_, pad, concatenate)
 
 
 def gradient(
@@ -88,9 +113,9 @@ def _rows(y: Node, wrt: Sequence[Node], names: Mapping[Node, str] | None) -> lis
     seed = leaf(INPUT, y.type)
     found = gradient(y, wrt, seed, names)
     kept = [one for one in found if one is not None]
-    stacks = iter(batch(kept, {seed: _unit_vectors(y.type)}, y.type.size))
+    stacks = iter(_for_unit_vectors(kept, seed))
     return [
-        None if one is None else _unstacked(next(stacks), y.shape, node.shape)
+        None if one is None else reshape(next(stacks), shape=(*y.shape, *node.shape))
         for one, node in zip(found, wrt, strict=True)
     ]
 
@@ -101,23 +126,56 @@ def _columns(y: Node, x: Node, names: Mapping[Node, str] | None) -> Node | None:
     (found,) = tangent([y], [x], [direction], names)
     if found is None:
         return None
-    (stack,) = batch([found], {direction: _unit_vectors(x.type)}, x.type.size)
-    columns = _unstacked(stack, x.shape, y.shape)
+    (stack,) = _for_unit_vectors([found], direction)
     rank = len(x.shape)
     order = (*range(rank, rank + len(y.shape)), *range(rank))
-    return None if columns is None else transpose(columns, axes=order)
+    return transpose(reshape(stack, shape=(*x.shape, *y.shape)), axes=order)
 
 
-def _unit_vectors(type: TensorType) -> Node:
-    """All arrays of a type that are 1 at one element and 0 elsewhere, in C order along a new leading axis."""
-    square = (type.size, type.size)
-    row, column = (iota(shape=square, axis=axis, dtype=np.dtype("int64")) for axis in (0, 1))
-    return reshape(cast(equal(row, column), dtype=type.dtype), shape=(type.size, *type.shape))
+def _for_unit_vectors(results: Sequence[Node], direction: Node) -> list[Node]:
+    """Results that are linear in a direction, for all arrays that are 1 at one element and 0 elsewhere, in C order
+    along a new leading axis. Where a direction is 0 so is what elementwise ops make of it, be a slope inf or nan."""
+    type, size = direction.type, direction.type.size
+    row, column = (iota(shape=(size, size), axis=axis, dtype=np.dtype("int64")) for axis in (0, 1))
+    diagonal = equal(row, column)
+    numbers = TensorType(type.dtype, diagonal.shape)
+    units = reshape(where(diagonal, full(1, numbers), full(0, numbers)), shape=(size, *type.shape))
+    support = {units: reshape(diagonal, shape=units.shape)}
+    stacks = [
+        in_stack(result, size) if stack is None else stack
+        for result, stack in zip(results, batch(results, {direction: units}, size), strict=True)
+    ]
+    new: dict[Node, Node] = {}
+    for node in toposort(stacks):
+        operands = tuple(new[operand] for operand in node.operands)
+        new[node] = moved = node if node in support else rebuild(node, operands)
+        given = [support.get(operand) for operand in node.operands]
+        if node in support or (mask := _support(node, given)) is None:
+            continue
+        support[node] = mask
+        if node.op in (multiply, divide):
+            new[node] = where(mask, moved, full(0, moved.type))
+    return [new[stack] for stack in stacks]
 
 
-def _unstacked(stack: Node | None, leading: Shape, shape: Shape) -> Node | None:
-    """A stack of arrays of a shape, one for each element of another array, with that array's axes."""
-    return None if stack is None else reshape(stack, shape=(*leading, *shape))
+def _support(node: Node, given: Sequence[Node | None]) -> Node | None:
+    """Where the result of a linear op may differ from 0, from where its operands may; None where that is not known."""
+    known = [mask for mask in given if mask is not None]
+    if not known:
+        return None
+    if node.op is divide:
+        return given[0] if given[1] is None else None
+    if node.op is multiply:
+        return known[0] if len(known) == 1 else None
+    if len(known) < len(given):
+        return None
+    if node.op in (add, subtract):
+        return logical_or(*known)
+    if node.op in (negative, cast):
+        return known[0]
+    if node.op is sum_:
+        return any_(*known, axes=node["axes"])
+    return node.op(*known, **dict(node.attrs)) if node.op in MOVES else None
 
 
 class _Stable:

@@ -425,8 +425,9 @@ def ops(node: Node) -> list[str]:
     return [step.op.name for step in toposort([node]) if step.operands]
 
 
-IDENTITY = cast(
-    equal(iota(shape=(3, 3), axis=0, dtype=I64), iota(shape=(3, 3), axis=1, dtype=I64)), dtype=np.dtype("float64")
+EYE = TensorType(F64, (3, 3))
+IDENTITY = where(
+    equal(iota(shape=(3, 3), axis=0, dtype=I64), iota(shape=(3, 3), axis=1, dtype=I64)), full(1, EYE), full(0, EYE)
 )
 SIMPLER: dict[str, tuple[Node, list[str]]] = {
     "unmark": (stop_gradient(anchor(m)) + anchor(m), ["add"]),

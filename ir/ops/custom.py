@@ -11,12 +11,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from graphc.ir.core import Node, Op, PiecewiseConstant, UserRule
+from graphc.ir.core import Node, Op, PiecewiseConstant, UserRule, rebuild
 from graphc.ir.errors import DeclarationValueError
-from graphc.ir.graph import substitute, toposort
+from graphc.ir.graph import toposort
 from graphc.ir.types import TensorType
 
-# Rules nest: `level` tells the cotangent of a rule from those of the rules inside of it, which have lower ones.
+# `level` tells the cotangent of a rule from those of the rules inside of it, which have lower ones.
 cotangent = Op(
     name="cotangent",
     infer=lambda dtype, shape, level: TensorType(np.dtype(dtype), shape),
@@ -52,7 +52,23 @@ def _infer(value: TensorType, *types: TensorType, level: int) -> TensorType:
 
 def _vjp(node: Node, ct: Node) -> tuple[Node | None, ...]:
     arguments, rules = parts(node)
-    return None, *substitute(rules, {cotangent_of(node): ct}), *(None for _ in arguments)
+    return None, *_applied(rules, cotangent_of(node), ct), *(None for _ in arguments)
+
+
+def _applied(rules: tuple[Node, ...], mark: Node, ct: Node) -> list[Node]:
+    """The rules with a cotangent in the place of its mark, but for the rules of other nodes that have the same mark.
+
+    (What is enclosed in a rule has a lower level; what a stack was put into need not.)
+    """
+    new = {mark: ct}
+    for node in toposort(rules):
+        if node not in new:
+            operands = tuple(new[operand] for operand in node.operands)
+            if node.op is custom_vjp and node["level"] >= mark["level"]:
+                count = len(node.operands) // 2 + 1
+                operands = (*operands[:count], *node.operands[count:])
+            new[node] = rebuild(node, operands)
+    return [new[rule] for rule in rules]
 
 
 def _flows(node: Node) -> tuple[bool, ...]:
