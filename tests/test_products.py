@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from lowered import assert_same, compiled, expected_values, stages
 from op_samples import N
 from test_lowering import affine, case_of, check, cross_entropy, joint, kernels, x_of
 
+import graphc
 from graphc.ir import ops
 from graphc.ir.loops import Accumulate, Call, Loop, Program, walk
 from graphc.passes.fuse import Fuse
@@ -172,3 +174,10 @@ def test_only_what_needs_such_a_sum_is_turned():
     assert [kernel.body[-1].extent for kernel in kernels(alone) if isinstance(kernel.body[-1], Loop)] == [5]
     wide = check(softmax_over_components(components=65))["fuse"]
     assert [buffer for buffer in wide.buffers if N in buffer.shape and buffer.space == "arena"]
+
+
+def test_a_vector_times_no_columns_is_silent(capfd):
+    a, matrix = graphc.Input(("N",), name="a"), graphc.Input(("N", "M"), name="matrix")
+    product = graphc.compile(a @ matrix)
+    assert product(a=np.ones(3), matrix=np.ones((3, 0))).shape == (0,)
+    assert "illegal value" not in "".join(capfd.readouterr())

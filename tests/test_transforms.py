@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import namedtuple
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ import graphc
 from graphc import DeclarationError, Dense, DifferentiationError, Input, Param, Planner, View
 from graphc.ir.text import parse_graph, print_graph
 
+Pair = namedtuple("Pair", "total rows")
 X = np.random.default_rng(0).normal(size=(5, 3))
 W = np.array([1.0, -2.0, 0.5])
 BOTH = pytest.mark.parametrize("target", ["interpret", "cpu"])
@@ -81,6 +83,25 @@ def test_several_results_keep_their_container() -> None:
     listed = graphc.vmap(lambda row: [row])(x)
     assert isinstance(pair, tuple) and isinstance(listed, list)
     assert [str(view.node.type) for view in (*pair, *listed)] == ["f64[N]", "f64[N,2]", "f64[N,3]"]
+
+
+def test_a_named_tuple_stays_one() -> None:
+    x, _ = inputs()
+    result = graphc.vmap(lambda row: Pair(np.sum(row), row))(x)
+    assert isinstance(result, Pair) and str(result.rows.node.type) == "f64[N,3]"
+
+
+@BOTH
+def test_known_indices_along_a_symbolic_axis(target: str) -> None:
+    x, _ = inputs()
+    views = [x[np.array([0, 1, 0])], np.take(x, [-1, 0], axis=0), x.at[[1, 1]].add(1.0), x[np.array(2)]]
+    found = graphc.compile(views, target=target)(x=X)
+    added = X.copy()
+    added[1] += 2
+    for one, other in zip(found, (X[[0, 1, 0]], X[[-1, 0]], added, X[2]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(IndexError, match="out of range"):
+        graphc.compile(x[np.array([0, 7])], target=target)(x=X)
 
 
 def test_a_layer_inside_of_a_map_is_named_like_any_other() -> None:
@@ -195,6 +216,26 @@ def test_no_zero_times_infinity_in_the_jacobian_of_a_product() -> None:
     np.testing.assert_array_equal(found, w)
 
 
+@BOTH
+def test_no_zero_times_an_infinite_slope(target: str) -> None:
+    x = Input(("N",), name="x")
+    views = [
+        graphc.jacobian(np.sqrt(x), x), graphc.hessian(np.sum(x**1.5), x), graphc.jacobian(np.sum(np.sqrt(x)) * x, x),
+        graphc.jacobian(np.concatenate([np.sqrt(x), np.log(x)])[::-1], x),
+    ]  # fmt: skip
+    roots, curved, summed, joined = graphc.compile(views, target=target)(x=np.array([0.0, 1.0, 4.0]))
+    np.testing.assert_array_equal(roots, np.diag([np.inf, 0.5, 0.25]))
+    np.testing.assert_allclose(curved, np.diag([np.inf, 0.75, 0.375]))
+    assert np.isfinite(summed[1:, 1:]).all()
+    np.testing.assert_array_equal(joined, np.vstack([roots, np.diag([np.inf, 1.0, 0.25])])[::-1])
+
+
+def test_a_users_identity_matrix_multiplies() -> None:
+    x = Input((2,), name="x")
+    found = graphc.compile([graphc.eye(2) @ x, x @ graphc.eye(2)])(x=np.array([np.inf, 1.0]))
+    np.testing.assert_array_equal(found, [[np.inf, np.nan]] * 2)
+
+
 def test_transforms_refuse() -> None:
     x, k = Input((2,), name="x"), Input((2,), "int64", name="k")
     for call, text in (
@@ -254,6 +295,29 @@ def test_a_rule_inside_of_a_rule() -> None:
     np.testing.assert_allclose(found[1], np.exp(1) + 6 * np.exp(X))
 
 
+def test_a_rule_mapped_over_values_that_have_a_rule() -> None:
+    x = Input((2,), name="x")
+    f = graphc.custom_vjp(np.sin, lambda v: (np.sin(v), v), lambda v, ct: (ct * np.cos(v),))
+    views = [
+        view for g in (f, np.sin)
+        for view in (graphc.hessian(np.sum(graphc.vmap(g)(g(x))), x),
+                     graphc.hvp(np.sum(graphc.vmap(lambda e, g=g: g(g(e)))(graphc.vmap(g)(g(x)))), x, x))
+    ]  # fmt: skip
+    hessian, product, plain_hessian, plain_product = graphc.compile(views, target="interpret")(x=np.array([0.3, 0.5]))
+    np.testing.assert_allclose(hessian, plain_hessian, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(product, plain_product, rtol=1e-12)
+
+
+def test_a_rule_that_alone_reads_what_is_mapped() -> None:
+    x, w = Input((3,), name="x"), Input((), name="w")
+
+    def scaled(element: View) -> View:
+        return graphc.custom_vjp(lambda w: 2 * w, lambda w: (2 * w, None), lambda saved, ct: (ct * element,))(w)
+
+    found = graphc.compile(graphc.grad(np.sum(graphc.vmap(scaled)(x)), w), target="interpret")(x=np.arange(3.0), w=1.0)
+    assert found == 3.0
+
+
 def test_a_rule_of_several_arguments_and_what_it_leaves_out() -> None:
     x, w = inputs()
     k = Input((), "int64", name="k")
@@ -280,8 +344,13 @@ def test_a_rule_stands_in_the_graph_and_is_gone_from_the_program() -> None:
 
 def test_a_rule_that_is_not_linear_has_no_forward_mode() -> None:
     x, _ = inputs()
-    with pytest.raises(DifferentiationError, match="its rule is not linear in the cotangent"):
-        graphc.jvp(clipped()(x), x, x)
+    constant = graphc.custom_vjp(lambda v: +v, lambda v: (+v, v), lambda v, ct: (0 * v + 3.0,))
+    stopped = graphc.custom_vjp(lambda v: +v, lambda v: (+v, v), lambda v, ct: (graphc.stop_gradient(ct),))
+    for f in (clipped(), constant, stopped):
+        with pytest.raises(DifferentiationError, match="its rule is not linear in the cotangent"):
+            graphc.jvp(f(x), x, x)
+    by_rows = graphc.compile(graphc.jacobian(np.sum(constant(x), axis=0)[:2], x), target="interpret")(x=X)
+    np.testing.assert_array_equal(by_rows, np.full((2, 5, 3), 3.0))
 
 
 def test_what_a_rule_uses_beside_its_arguments_has_no_derivative() -> None:
