@@ -62,7 +62,7 @@ def build(
     ------
     CompileError
         For an unnamed input or parameter, two leaves of one name, an unknown name in `wrt`, an update that does not
-        fit its parameter.
+        fit its parameter, a view that left the function that `vmap` mapped.
     """
     updates = updates or {}
     roots = [*outputs, *updates, *updates.values()]
@@ -71,6 +71,7 @@ def build(
             raise CompileTypeError(f"expected a view, got {root!r}")
     asked = _asked(wrt, outputs, roots)
     names = _Names(topological([*roots, *asked]))
+    _check_leaves(roots, {view.node for view in names.leaves})
     nodes, anchored = _anchor(
         [view.node for view in names.leaves], [view.node for view in roots], [view.node for view in asked]
     )
@@ -93,6 +94,16 @@ def build(
              for view in asked},
         aliases=names.aliases,
     )  # fmt: skip
+
+
+def _check_leaves(roots: Sequence[View], known: set[Node]) -> None:
+    """Refuse what a function was given by `vmap` or `custom_vjp` and kept."""
+    for root in roots:
+        if any(node.op in (INPUT, PARAM) and node not in known for node in toposort([root.node])):
+            raise CompileValueError(
+                f"{shown(root)} is made of a view that is there only inside of a function given to vmap or custom_vjp",
+                where=str(root.place), hint="return what you need from that function",
+            )  # fmt: skip
 
 
 def named_views(views: Sequence[View]) -> dict[str, View]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import graphc
-from graphc import DeclarationError, Dense, DifferentiationError, Input, Param, Planner, View
+from graphc import CompileError, DeclarationError, Dense, DifferentiationError, Input, Param, Planner, View
 from graphc.ir.text import parse_graph, print_graph
 
 Pair = namedtuple("Pair", "total rows")
@@ -120,6 +120,15 @@ def test_a_mapped_product_by_one_matrix_is_one_product() -> None:
     text = graphc.compile(graphc.vmap(lambda row: np.tanh(row @ matrix))(x)).ir("simplify")
     assert text.count("matmul(") == 1
     assert "matmul(%x, %m) : f64[N,5]" in text
+
+
+def test_what_leaves_the_function_cannot_be_compiled() -> None:
+    x, _ = inputs()
+    kept: list[View] = []
+    graphc.vmap(lambda row: kept.append(np.sin(row)) or row)(x)
+    with pytest.raises(CompileError, match="only inside of a function given to vmap") as caught:
+        graphc.compile(kept[0])
+    assert "test_transforms.py:" in str(caught.value)
 
 
 def test_vmap_refuses() -> None:
