@@ -10,7 +10,7 @@ from graphc.ir.core import Node
 from graphc.ir.dims import Dim, Extent, dim_max, dim_min, floor_divide
 from graphc.ir.errors import DeclarationValueError
 from graphc.layout import expand_dims, flip, window
-from graphc.operands import INDEX, Operand, as_node, broadcast, cast, lift, result_dtype
+from graphc.operands import INDEX, Operand, as_node, broadcast, cast, lift, result_dtype, told
 
 MODES = ("full", "same", "valid")
 # A known vector of at most so many elements is so many shifts of the other, which fuse, and so do their adjoints.
@@ -37,7 +37,7 @@ def correlate(a: Operand, v: Operand, mode: str = "valid") -> Node:
 
 def _vectors(function: str, a: Operand, v: Operand, mode: str) -> tuple[Node, Node]:
     if mode not in MODES:
-        raise DeclarationValueError(f"{function} has no mode {mode!r}", hint=f"there are {', '.join(MODES)}")
+        raise DeclarationValueError(f"{function} has no mode {told(mode)}", hint=f"there are {', '.join(MODES)}")
     lifted = lift(a), lift(v)
     dtype = result_dtype(*lifted)
     nodes = [cast(as_node(value), dtype) for value in lifted]

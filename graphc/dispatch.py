@@ -238,7 +238,13 @@ HINTS: dict[str, str] = {
 }  # fmt: skip
 
 
+# graphc has functions of these names too.
+NAMESAKES = ("norm", "i0", "linspace", "logspace", "geomspace")
+
+
 def written(function: Any) -> str:
-    """The name of a NumPy function; with that of its module where NumPy has two functions of that name."""
+    """The name of a NumPy function; with that of its module where there are two functions of that name."""
     name: str = function.__name__
-    return f"linalg.{name}" if hasattr(np, name) and getattr(function, "__module__", "") == "numpy.linalg" else name
+    if getattr(function, "__module__", "") == "numpy.linalg":
+        return f"linalg.{name}" if hasattr(np, name) or name in NAMESAKES else name
+    return f"np.{name}" if name in NAMESAKES else name

@@ -12,7 +12,7 @@ from graphc.ir.core import Node
 from graphc.ir.dims import Extent, product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.layout import reshape, transpose
-from graphc.operands import BOOL, INDEX, Operand, as_node, cast, lift, result_dtype
+from graphc.operands import BOOL, INDEX, Operand, as_node, cast, lift, result_dtype, told
 from graphc.triangles import diagonal
 
 
@@ -45,7 +45,7 @@ def _parse(subscripts: Any, operands: Sequence[Operand]) -> tuple[list[str], str
     """A term of letters for each operand, those of the result, and the operands in their common dtype."""
     if not isinstance(subscripts, str):
         raise DeclarationTypeError(
-            f"einsum wants its subscripts first, as a string such as 'ij,jk->ik', got {subscripts!r}",
+            f"einsum wants its subscripts first, as a string such as 'ij,jk->ik', got {told(subscripts)}",
             hint="lists of axes beside the operands are not understood",
         )
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")

@@ -42,12 +42,11 @@ _BINDING: Mapping[str, tuple[str, int]] = {
 _SIGN = 80
 _SIGNS: Mapping[str, str] = {"negative": "-", "positive": "+", "invert": "~"}
 
-# graphc's own functions have no prefix; some are both.
-_BOTH = ("norm", "linspace", "logspace", "geomspace")
+# graphc's own functions have no prefix.
 _NUMPY = {
     written(function): f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy", "np")
     for function in (*UFUNCS, *FUNCTIONS)
-    if function.__name__.isidentifier() and function.__name__ not in _BOTH
+    if function.__name__.isidentifier()
 } | {f"{ufunc.__name__}.accumulate": f"np.{ufunc.__name__}.accumulate" for ufunc in ACCUMULATES}
 
 Inner = Callable[[View], Text]
@@ -262,7 +261,7 @@ def _labels(root: View) -> dict[View, str]:
     labels = {view: view.name for view in order if view.name is not None}
     owner: dict[View, str] = {}
     for view in reversed(order):
-        base = labels.get(view) or owner.setdefault(view, view.call.function)
+        base = labels.get(view) or owner.setdefault(view, view.call.function.rpartition(".")[2])
         for arg in view.args:
             owner[arg] = base
     for view in order:

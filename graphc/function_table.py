@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import graphc
+from graphc import functions
 from graphc.dispatch import FUNCTIONS, UFUNCS
 from graphc.ir.core import INPUT, Node
 from graphc.ir.errors import GraphcError
@@ -104,6 +105,7 @@ _ARGUMENTS: Mapping[str, Arguments] = {
     "graphc.full": lambda x: (3, x[0, 0]),
     "graphc.arange": lambda x: (3,),
     "graphc.eye": lambda x: (3,),
+    "graphc.top_k": lambda x: (x, 2),
     "graphc.accuracy": lambda x: (x, np.zeros(3, int)),
     "graphc.cross_entropy": lambda x: (x, np.zeros(3, int)),
     "graphc.one_hot": lambda x: (np.zeros(3, int) if x.dtype.kind == "f" else x, 3),
@@ -126,7 +128,8 @@ def entries() -> Iterator[Entry]:
                 found.setdefault(function, []).append(f"{prefix}.{name}")
     for name in graphc.__all__:
         function = getattr(graphc, name)
-        if hasattr(function, "__wrapped__"):  # made by `public`
+        # Made by `public`, or of several results.
+        if hasattr(function, "__wrapped__") or getattr(function, "__module__", None) == functions.__name__:
             found.setdefault(function, []).append(f"graphc.{name}")
     return (Entry(tuple(names), function) for function, names in found.items())
 

@@ -12,7 +12,7 @@ from graphc.ir import ops
 from graphc.ir.core import Node
 from graphc.ir.dims import Extent
 from graphc.ir.errors import DeclarationTypeError
-from graphc.operands import FLOAT, Operand, as_float, as_node, number, unify
+from graphc.operands import FLOAT, Operand, as_float, as_node, number, told, unify
 from graphc.views import View, apply, public
 
 # activations ----------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def polygamma(n: int, x: Operand) -> Node:
     try:
         order = operator.index(n)
     except TypeError:
-        raise DeclarationTypeError(f"polygamma wants an order known at declaration, an int, not {n!r}") from None
+        raise DeclarationTypeError(f"polygamma wants an order known at declaration, an int, not {told(n)}") from None
     return ops.polygamma(as_float(x), n=order) if order else ops.digamma(as_float(x))
 
 

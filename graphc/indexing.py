@@ -28,6 +28,7 @@ from graphc.operands import (
     broadcast,
     broadcast_shapes,
     is_integer,
+    told,
 )  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def _checked(item: Any) -> Any:
     if isinstance(item, (np.ndarray, np.bool_, bool)):
         node = as_node(item.astype(INDEX) if isinstance(item, np.ndarray) and item.size == 0 else item)
     if node is None or not (is_integer(node) or node.dtype == BOOL):
-        what = node.type if node is not None else f"{item!r}"
+        what = node.type if node is not None else told(item)
         raise DeclarationIndexError(
             f"{what} is no index: expected ints, slices, None, '...', or arrays of integers",
             hint="stack a list of views with np.stack; cast floats with .astype('int64')",
@@ -219,7 +220,7 @@ def _bound(value: Any) -> Extent | None:
         return operator.index(value)
     except TypeError:
         raise DeclarationTypeError(
-            f"a slice is bounded by ints and dims, not by {value!r}",
+            f"a slice is bounded by ints and dims, not by {told(value)}",
             hint="a start that is computed: x[start + np.arange(n)] with graphc.arange",
         ) from None
 
@@ -242,6 +243,13 @@ def _position(entry: Extent, extent: Extent, axis: int) -> Extent:
     if isinstance(extent, int) and isinstance(position, int) and not 0 <= position < extent:
         raise DeclarationIndexError(f"index {entry} is out of range for axis {axis} with {extent} elements")
     return position
+
+
+def along(x: Node, places: Node, axis: int) -> Node:
+    """The elements at positions along an axis that are known to lie in it."""
+    at = [ops.iota(shape=places.shape, axis=k, dtype=INDEX) for k in range(len(places.shape))]
+    at[axis] = places
+    return ops.gather(x, *at, axes=tuple(range(len(at))))
 
 
 def wrapped(index: Operand, extent: Extent, axis: int) -> Node:

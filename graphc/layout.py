@@ -28,8 +28,10 @@ from graphc.operands import (
     dtype_of,
     lift,
     number,
+    refuse_views,
     result_dtype,
     shape_text,
+    told,
 )  # fmt: skip
 
 # shapes ---------------------------------------------------------------------------------------------------------------
@@ -38,7 +40,8 @@ from graphc.operands import (
 def reshape(a: Operand, /, shape: Any, order: str = "C") -> Node:
     """The elements in C order in another shape; one extent may be -1."""
     if order != "C":
-        raise DeclarationValueError(f"reshape in order {order!r}: views are in C order", hint="transpose first")
+        raise DeclarationValueError(f"reshape in order {told(order)}: views are in C order", hint="transpose first")
+    refuse_views(shape)
     x = as_node(a)
     extents = [shape] if isinstance(shape, (str, Dim)) or not isinstance(shape, Sequence) else list(shape)
     unknown = [axis for axis, extent in enumerate(extents) if isinstance(extent, (int, np.integer)) and extent == -1]
@@ -142,7 +145,7 @@ def transpose(a: Operand, axes: Any = None) -> Node:
     x = as_node(a)
     ndim = len(x.shape)
     if axes is not None and not isinstance(axes, (tuple, list, np.ndarray, range)):
-        raise DeclarationTypeError(f"transpose of {x.type} wants a tuple of its axes, got {axes!r}")
+        raise DeclarationTypeError(f"transpose of {x.type} wants a tuple of its axes, got {told(axes)}")
     order = tuple(reversed(range(ndim))) if axes is None else tuple(as_axis(axis, ndim) for axis in axes)
     if sorted(order) != list(range(ndim)):
         raise DeclarationValueError(f"transpose of {x.type} wants each of its {ndim} axes once, got {axes}")
@@ -191,7 +194,7 @@ def rot90(m: Operand, k: int = 1, axes: Any = (0, 1)) -> Node:
     """The plane of two axes turned `k` times by a quarter, from the first towards the second."""
     x = as_node(m)
     if not isinstance(axes, (tuple, list)) or len(axes) != 2:
-        raise DeclarationValueError(f"np.rot90 turns a plane of two axes, got axes={axes!r}")
+        raise DeclarationValueError(f"np.rot90 turns a plane of two axes, got axes={told(axes)}")
     first, second = (as_axis(axis, len(x.shape)) for axis in axes)
     if first == second:
         raise DeclarationValueError(f"np.rot90 turns a plane of two different axes, got axes={axes}")
@@ -209,7 +212,7 @@ def rot90(m: Operand, k: int = 1, axes: Any = (0, 1)) -> Node:
 def whole_number(function: str, name: str, value: Any) -> int:
     """An argument that must be an int known at the declaration."""
     if isinstance(value, (bool, Node)) or not hasattr(value, "__index__") or isinstance(value, Dim):
-        raise DeclarationTypeError(f"{function} wants {name} as an int known at the declaration, got {value!r}")
+        raise DeclarationTypeError(f"{function} wants {name} as an int known at the declaration, got {told(value)}")
     result: int = value.__index__()
     return result
 
@@ -275,7 +278,7 @@ def vstack(tup: Sequence[Operand]) -> Node:
 def promoted(arrays: Any, name: str) -> list[Node]:
     """Arrays to be joined, in their common dtype."""
     if not isinstance(arrays, (list, tuple)) or not arrays:
-        raise DeclarationTypeError(f"{name} wants a list or tuple of at least one array, got {arrays!r}")
+        raise DeclarationTypeError(f"{name} wants a list or tuple of at least one array, got {told(arrays)}")
     lifted = [lift(array) for array in arrays]
     dtype = result_dtype(*lifted)
     return [cast(as_node(value), dtype) for value in lifted]
@@ -330,7 +333,7 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> No
     bounds = [dim(value) if isinstance(value, str) else value for value in (start, stop, step)]
     for bound in bounds:
         if isinstance(bound, Node) or not isinstance(bound, (int, float, Dim, np.number)):
-            raise DeclarationTypeError(f"arange wants ints, floats or dims, got {bound!r}")
+            raise DeclarationTypeError(f"arange wants ints, floats or dims, got {told(bound)}")
     start, stop, step = bounds
     if not isinstance(step, Dim) and step == 0:
         raise DeclarationValueError("arange wants a step that is not 0")

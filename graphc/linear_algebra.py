@@ -19,7 +19,7 @@ from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.ir.half import finfo
 from graphc.ir.ops.linalg import check_matrix, check_square
 from graphc.ir.ops.spectra import eigh_parts, qr_parts, svd_parts
-from graphc.operands import Operand, as_float, as_node, broadcast, broadcast_shapes, cast, result_dtype
+from graphc.operands import Operand, as_float, as_node, broadcast, broadcast_shapes, cast, result_dtype, told
 from graphc.products import matmul
 
 Solver = Callable[[Node, Node], Node]
@@ -86,7 +86,7 @@ def solve_triangular(
 ) -> Node:
     """The solution of ``a @ x = b``, or of ``a.T @ x = b``, for a triangle of `a`."""
     if trans not in (0, 1, 2, "N", "T", "C"):
-        raise DeclarationValueError(f"solve_triangular: trans is 0 or 1 ('N' or 'T'), not {trans!r}")
+        raise DeclarationValueError(f"solve_triangular: trans is 0 or 1 ('N' or 'T'), not {told(trans)}")
     flags = {"lower": bool(lower), "transpose": trans not in (0, "N"), "unit_diagonal": bool(unit_diagonal)}
     return _solution("solve_triangular", partial(ops.triangular_solve, **flags), a, b)
 
@@ -95,7 +95,7 @@ def cho_solve(c_and_lower: Any, b: Operand) -> Node:
     """The solution of ``a @ x = b`` by the Cholesky factor of a and whether it is the lower one."""
     if not isinstance(c_and_lower, tuple) or len(c_and_lower) != 2 or not isinstance(c_and_lower[1], (bool, np.bool)):
         raise DeclarationTypeError(
-            f"cho_solve wants a factor and whether it is lower, got {c_and_lower!r}",
+            f"cho_solve wants a factor and whether it is lower, got {told(c_and_lower)}",
             hint="write graphc.cho_solve((np.linalg.cholesky(a), True), b)",
         )
     factor, lower = c_and_lower[0], bool(c_and_lower[1])
@@ -166,7 +166,7 @@ def cholesky(a: Operand, /, *, upper: bool = False) -> Node:
 def _read_triangle(name: str, a: Operand, uplo: Any) -> Node:
     matrix = _square(name, a)
     if not isinstance(uplo, str) or uplo.upper() not in ("L", "U"):
-        raise DeclarationValueError(f"{name}: UPLO is 'L' or 'U', not {uplo!r}")
+        raise DeclarationValueError(f"{name}: UPLO is 'L' or 'U', not {told(uplo)}")
     return matrix if uplo.upper() == "L" else layout.matrix_transpose(matrix)
 
 
@@ -206,7 +206,7 @@ def qr(a: Operand, mode: str = "reduced") -> Any:
     rows, columns = matrix.shape[-2:]
     if mode not in ("reduced", "r", "complete"):
         raise DeclarationValueError(
-            f"np.linalg.qr of views has no mode {mode!r}",
+            f"np.linalg.qr of views has no mode {told(mode)}",
             hint="there are 'reduced', 'r' and, of a square matrix, 'complete'",
         )
     if mode == "complete" and rows != columns:
@@ -243,7 +243,7 @@ def matrix_power(a: Operand, n: int) -> Node:
     try:
         n = operator.index(n)
     except TypeError:
-        raise DeclarationTypeError(f"np.linalg.matrix_power wants an integer exponent, got {n!r}") from None
+        raise DeclarationTypeError(f"np.linalg.matrix_power wants an integer exponent, got {told(n)}") from None
     check_square("np.linalg.matrix_power", as_float(node).type)
     if n == 0:
         return broadcast(layout.eye(node.shape[-1], dtype=node.dtype), node.shape)

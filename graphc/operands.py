@@ -101,13 +101,13 @@ def lift(value: Operand) -> Any:
     if isinstance(value, Node) or is_weak(value):
         return value
     if not isinstance(value, (np.ndarray, np.generic, list, tuple)):
-        raise DeclarationTypeError(f"{value!r} ({type(value).__name__}) cannot be part of a view")
+        raise DeclarationTypeError(f"{told(value)} ({type(value).__name__}) cannot be part of a view")
     if isinstance(value, (list, tuple)) and _contains_node(value):
         raise DeclarationTypeError("a list of views is no operand", hint="stack them: np.stack([a, b])")
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise DeclarationValueError(f"{value!r} is not an array: {error}") from None
+        raise DeclarationValueError(f"{told(value)} is not an array: {error}") from None
     return constant(value=Literal(array.astype(dtype_of(array.dtype))), shape=array.shape)
 
 
@@ -141,15 +141,26 @@ def is_integer(node: Node) -> bool:
     return node.dtype.kind in "iu"
 
 
+def known_array(node: Node) -> np.ndarray:
+    """The array that a constant is."""
+    shape: Any = node.shape
+    return np.array(np.broadcast_to(node["value"].array, shape))
+
+
 # shapes ---------------------------------------------------------------------------------------------------------------
 
 
 def as_shape(shape: Any) -> Shape:
     """A shape from an extent or a sequence of extents; names are symbolic dims."""
-    if isinstance(shape, Node):
-        raise DeclarationTypeError("a shape is made of ints and dims, not of views", hint="write x.shape, not x")
+    refuse_views(shape)
     extents = (shape,) if isinstance(shape, (str, Dim)) or not isinstance(shape, Iterable) else shape
     return tuple(dim(extent) for extent in extents)
+
+
+def refuse_views(shape: Any) -> None:
+    """Raise for a shape that is a view, or has one in it."""
+    if isinstance(shape, Node) or (isinstance(shape, (list, tuple)) and _contains_node(shape)):
+        raise DeclarationTypeError("a shape is made of ints and dims, not of views", hint="write x.shape, not x")
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
@@ -211,7 +222,7 @@ def as_axis(axis: Any, ndim: int) -> int:
     try:
         result = operator.index(axis)
     except TypeError:
-        raise DeclarationTypeError(f"an axis is an int, not {axis!r}") from None
+        raise DeclarationTypeError(f"an axis is an int, not {told(axis)}") from None
     if not -ndim <= result < ndim:
         axes = f"its axes are 0 to {ndim - 1}" if ndim else "it is a scalar"
         raise AxisError(f"axis {axis} is not there: {axes}")
@@ -226,6 +237,16 @@ def as_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise DeclarationValueError(f"axis={axis} names an axis twice")
     return tuple(sorted(axes))
+
+
+def told(value: Any) -> str:
+    """What was given, as it stands in errors: nodes by their type."""
+    if isinstance(value, Node):
+        return str(value.type)
+    if type(value) in (list, tuple) and _contains_node(value):
+        opening, closing = "[]" if isinstance(value, list) else "()"
+        return f"{opening}{', '.join(map(told, value))}{',' if len(value) == 1 and closing == ')' else ''}{closing}"
+    return repr(value)
 
 
 def _contains_node(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from graphc.arithmetic import add, floor_divide, maximum, minimum, multiply, remainder, subtract
-from graphc.indexing import getitem, wrapped
+from graphc.indexing import along, getitem, wrapped
 from graphc.ir import ops
 from graphc.ir.core import Node
 from graphc.ir.dims import Extent, product
@@ -25,6 +25,7 @@ from graphc.operands import (
     dtype_of,
     is_integer,
     shape_text,
+    told,
 )
 from graphc.pieces import unstack
 
@@ -48,7 +49,7 @@ def _held(function: str, index: Node, extent: Extent, mode: str) -> Node:
             return remainder(cast(index, INDEX), extent)
         case "clip":
             return minimum(maximum(cast(index, INDEX), 0), subtract(extent, 1))
-    raise DeclarationValueError(f"{function} has no mode {mode!r}", hint="there are raise, wrap and clip")
+    raise DeclarationValueError(f"{function} has no mode {told(mode)}", hint="there are raise, wrap and clip")
 
 
 def take_along_axis(arr: Operand, indices: Operand, axis: int | None = -1) -> Node:
@@ -61,9 +62,7 @@ def take_along_axis(arr: Operand, indices: Operand, axis: int | None = -1) -> No
     axis = as_axis(axis, len(x.shape))
     others = broadcast_shapes(*((*t.shape[:axis], *t.shape[axis + 1 :]) for t in (x, index)))
     x, index = (broadcast(t, (*others[:axis], t.shape[axis], *others[axis:])) for t in (x, index))
-    places = [ops.iota(shape=index.shape, axis=k, dtype=INDEX) for k in range(len(index.shape))]
-    places[axis] = wrapped(index, x.shape[axis], axis)
-    return ops.gather(x, *places, axes=tuple(range(len(places))))
+    return along(x, wrapped(index, x.shape[axis], axis), axis)
 
 
 def pick(x: Node, index: Node) -> Node:
@@ -82,7 +81,7 @@ def _index_node(indices: Operand) -> Node:
 
 def one_hot(k: Operand, depth: Extent, dtype: Any = "float64") -> Node:
     """1 at position k of a new last axis of `depth` elements, 0 elsewhere."""
-    index = _index_node(k)
+    index, (depth,) = _index_node(k), as_shape((depth,))
     positions = expand_dims(wrapped(index, depth, len(index.shape)), -1)
     shape = (*index.shape, depth)
     hits = ops.equal(broadcast(positions, shape), ops.iota(shape=shape, axis=len(shape) - 1, dtype=INDEX))
@@ -105,7 +104,7 @@ def choose(a: Operand, choices: Operand, *, mode: str = "raise") -> Node:
 def unravel_index(indices: Operand, shape: Any, order: str = "C") -> tuple[Node, ...]:
     """For positions in the flattened array the index along each axis of a shape; out of range is an error."""
     if order != "C":
-        raise DeclarationValueError(f"np.unravel_index in order {order!r}: views are in C order")
+        raise DeclarationValueError(f"np.unravel_index in order {told(order)}: views are in C order")
     extents = as_shape(shape)
     rest = _counted(_index_node(indices), product(extents))
     result: list[Node] = []

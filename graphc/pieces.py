@@ -24,7 +24,7 @@ from graphc.layout import (
     whole_number,
     window,
 )
-from graphc.operands import Operand, as_axis, as_node, broadcast, cast
+from graphc.operands import Operand, as_axis, as_node, broadcast, cast, told
 from graphc.tiling import at_known
 
 # apart ----------------------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def _sections(function: str, value: Any) -> int:
 def _cut(x: Node, positions: Any, axis: int) -> tuple[Node, ...]:
     """The array cut at positions, which are clipped to a known axis and guarded on a symbolic one."""
     if not isinstance(positions, (list, tuple)) or not all(is_extent(_plain(one)) for one in positions):
-        raise DeclarationTypeError(f"a split is at ints and dims, not at {positions!r}")
+        raise DeclarationTypeError(f"a split is at ints and dims, not at {told(positions)}")
     extent = x.shape[axis]
     cuts: list[Extent | None] = [None, *(_plain(one) for one in positions), None]
     parts = []
@@ -261,7 +261,7 @@ def _positions(function: str, obj: Any, extent: Extent) -> list[Any]:
         if known.ndim <= 1 and (known.dtype.kind in "iu" or known.size == 0):
             return known.astype("int64").ravel().tolist()
     raise DeclarationTypeError(
-        f"{function} wants positions known at the declaration, ints or a list of them, got {obj!r}",
+        f"{function} wants positions known at the declaration, ints or a list of them, got {told(obj)}",
         hint="np.where, np.concatenate and x[indices] take views",
     )
 

@@ -21,15 +21,15 @@ from graphc.arithmetic import (
     minimum,
     multiply,
     rint,
+    subtract,
     where,
 )  # fmt: skip
 from graphc.ir import ops
 from graphc.ir.core import Node, full
-from graphc.ir.dims import Extent
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.ir.half import finfo
 from graphc.layout import expand_dims, zeros_like
-from graphc.operands import BOOL, FLOAT, Operand, as_float, as_node, cast, is_integer, lift, unify
+from graphc.operands import BOOL, FLOAT, Operand, as_float, as_node, cast, is_integer, lift, told, unify
 
 # sin(pi x) / (pi x) by powers of (pi x)**2, to all digits (and those of its derivatives) below 1/2.
 _SINC = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(13))
@@ -114,7 +114,7 @@ def around(a: Operand, decimals: int = 0) -> Node:
     try:
         places = operator.index(decimals)
     except TypeError:
-        raise DeclarationTypeError(f"np.round wants decimals known at declaration, not {decimals!r}") from None
+        raise DeclarationTypeError(f"np.round wants decimals known at declaration, not {told(decimals)}") from None
     node = as_node(a)
     if not node.type.is_float:
         if places >= 0 or not is_integer(node):
@@ -180,18 +180,6 @@ def allclose(a: Operand, b: Operand, rtol: Operand = 1e-05, atol: Operand = 1e-0
     return reductions.all(isclose(a, b, rtol, atol, equal_nan))
 
 
-def array_equal(a1: Operand, a2: Operand, equal_nan: bool = False) -> Node:
-    """Whether two arrays have one shape and equal elements."""
-    a, b = as_node(a1), as_node(a2)
-    if a.shape != b.shape:
-        return as_node(False)
-    a, b = unify([a, b])
-    same = ops.equal(a, b)
-    if equal_nan and a.type.is_float:
-        same = ops.logical_or(same, ops.logical_and(ops.isnan(a), ops.isnan(b)))
-    return reductions.all(same)
-
-
 def real(val: Operand) -> Node:
     """The operand itself: there are no complex numbers in graphs."""
     return identity(val)
@@ -243,16 +231,30 @@ def interp(
     first, last = (indexing.getitem(knots, place) for place in (0, -1))
     low = indexing.getitem(values, 0) if left is None else left
     high = indexing.getitem(values, -1) if right is None else right
-    inner = indexing.getitem(values, 0) if knots.shape == (1,) else _between(at, knots, values, knots.shape[0])
-    return where(less(at, first), low, where(greater(at, last), high, inner))
+    below, above = less(at, first), greater(at, last)
+    if knots.shape == (1,):
+        inner = indexing.getitem(values, 0)
+    else:
+        inner = _between(where(ops.logical_or(below, above), first, at), knots, values)
+    return where(below, low, where(above, high, inner))
 
 
-def _between(x: Node, knots: Node, values: Node, count: Extent) -> Node:
-    """The interpolated value, on the outer pieces beyond the points too."""
-    passed = less_equal(indexing.getitem(knots, slice(1, -1)), expand_dims(x, -1))
-    piece = reductions.sum(passed, axis=-1)
-    x0, x1, y0, y1 = (picking.take(points, piece + step) for points in (knots, values) for step in (0, 1))
-    return where(ops.equal(x, x1), y1, y0 + (y1 - y0) / (x1 - x0) * (x - x0))
+def _between(x: Node, knots: Node, values: Node) -> Node:
+    """The interpolated value: from the left knot, where that is nan from the right one, where both agree theirs."""
+    passed = reductions.sum(less_equal(knots, expand_dims(x, -1)), axis=-1)
+    piece = maximum(subtract(passed, 1), 0)
+    following = minimum(add(piece, 1), subtract(knots.shape[0], 1))
+    x0, x1, y0, y1 = (picking.take(points, place) for points in (knots, values) for place in (piece, following))
+    is_last, rise, run = ops.equal(x, x1), y1 - y0, x1 - x0
+    # A knot has its own value, and a finite gradient, whatever slope begins there.
+    is_steep = ops.logical_and(ops.equal(x, x0), ops.logical_not(ops.isfinite(rise / run)))
+    rise = where(ops.logical_or(is_last, is_steep), 0.0, rise)
+    slope = rise / where(is_last, 1.0, run)
+    from_left, from_right = y0 + slope * (x - x0), y1 + slope * (x - x1)
+    level = ops.logical_and(ops.equal(y0, y1), ops.logical_not(ops.isnan(x)))
+    from_right = where(ops.logical_and(ops.isnan(from_right), level), y0, from_right)
+    inner = where(ops.logical_and(ops.isnan(from_left), ops.logical_not(is_steep)), from_right, from_left)
+    return where(is_last, y1, inner)
 
 
 UFUNCS: dict[np.ufunc, Callable[..., Node | tuple[Node, ...]]] = {
@@ -279,7 +281,6 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Node]] = {
     np.isneginf: isneginf,
     np.isclose: isclose,
     np.allclose: allclose,
-    np.array_equal: array_equal,
     np.real: real,
     np.imag: imag,
     np.select: select,

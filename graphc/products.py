@@ -33,6 +33,7 @@ from graphc.operands import (
     cast,
     lift,
     result_dtype,
+    told,
 )
 from graphc.reductions import sum as sum_over
 
@@ -127,7 +128,7 @@ def tensordot(a: Operand, b: Operand, axes: Any = 2) -> Node:
             raise DeclarationValueError(f"tensordot over {axes} axes of {left.type} and {right.type}")
         axes = (range(len(left.shape) - axes, len(left.shape)), range(axes))
     if not isinstance(axes, (tuple, list)) or len(axes) != 2:
-        raise DeclarationTypeError(f"tensordot wants a number of axes, or a pair of lists of them, got {axes!r}")
+        raise DeclarationTypeError(f"tensordot wants a number of axes, or a pair of lists of them, got {told(axes)}")
     ours, theirs = (
         [as_axis(k, len(node.shape)) for k in (one if isinstance(one, (tuple, list, range)) else (one,))]
         for one, node in zip(axes, (left, right), strict=True)

@@ -25,6 +25,7 @@ from graphc.operands import (
     lift,
     number,
     result_dtype,
+    told,
 )
 
 # spaces ---------------------------------------------------------------------------------------------------------------
@@ -45,7 +46,10 @@ def linspace(
     if endpoint:  # rounding does not move the end
         result = where(equal(position, parts), high, result)
     result = moveaxis(broadcast(result, shape), 0, as_axis(axis, len(shape)))
-    return result if dtype is None else _converted(result, dtype)
+    if dtype is None:
+        return result
+    wanted = dtype_of(dtype)
+    return cast(ops.floor(result) if wanted.kind in "iu" else result, wanted)  # NumPy rounds these down
 
 
 def logspace(
@@ -54,7 +58,7 @@ def logspace(
 ) -> Node:  # fmt: skip
     """`base` to the power of evenly spaced numbers."""
     result = power(base, linspace(start, stop, num, endpoint, axis=axis))
-    return result if dtype is None else _converted(result, dtype)
+    return result if dtype is None else cast(result, dtype_of(dtype))
 
 
 def geomspace(
@@ -73,12 +77,13 @@ def geomspace(
     if endpoint:
         result = where(equal(position, parts), high, result)
     result = moveaxis(broadcast(result, shape), 0, as_axis(axis, len(shape)))
-    return result if dtype is None else _converted(result, dtype)
+    return result if dtype is None else cast(result, dtype_of(dtype))
 
 
 def _number_of(function: str, num: Any) -> Extent:
     if isinstance(num, Node):
-        raise DeclarationTypeError(f"{function} makes an int or a dim of numbers, not {num!r}", hint="use x.shape[0]")
+        text = f"{function} makes an int or a dim of numbers, not {told(num)}"
+        raise DeclarationTypeError(text, hint="use x.shape[0]")
     return dim(num)
 
 
@@ -100,19 +105,13 @@ def _positions(count: Extent, endpoint: bool, low: Node) -> tuple[Node, Extent, 
     return ops.iota(shape=column, axis=0, dtype=INDEX), parts, (count, *low.shape)
 
 
-def _converted(result: Node, dtype: Any) -> Node:
-    """The numbers in a dtype, rounded down to integers."""
-    wanted = dtype_of(dtype)
-    return cast(ops.floor(result) if wanted.kind in "iu" else result, wanted)
-
-
 # grids ----------------------------------------------------------------------------------------------------------------
 
 
 def meshgrid(*xi: Operand, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Node, ...]:
     """The grid that vectors span, as an array per vector; the first runs along the second axis for indexing "xy"."""
     if indexing not in ("xy", "ij"):
-        raise DeclarationValueError(f"np.meshgrid wants indexing 'xy' or 'ij', got {indexing!r}")
+        raise DeclarationValueError(f"np.meshgrid wants indexing 'xy' or 'ij', got {told(indexing)}")
     nodes = [_vector("np.meshgrid", one) for one in xi]
     places = list(range(len(nodes)))
     if indexing == "xy" and len(nodes) > 1:

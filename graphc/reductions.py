@@ -40,6 +40,7 @@ from graphc.operands import (
     dtype_of,
     number,
     shape_text,
+    told,
 )
 
 Axis = int | tuple[int, ...] | None
@@ -241,7 +242,7 @@ def norm(x: Operand, ord: float | str | None = 2, axis: Axis = None, *, keepdims
     if ord is None or ord == 2:
         return _reduce(ops.norm, node, axis, keepdims)
     if isinstance(ord, str) or not isinstance(ord, (int, float)):
-        raise DeclarationValueError(f"norm of order {ord!r}: expected a number", hint="np.inf is the maximum norm")
+        raise DeclarationValueError(f"norm of order {told(ord)}: expected a number", hint="np.inf is the maximum norm")
     if abs(ord) == np.inf:
         return (max if ord > 0 else min)(absolute(node), axis, keepdims=keepdims)
     if ord == 0:
@@ -265,12 +266,15 @@ def linalg_norm(x: Operand, ord: float | str | None = None, axis: Axis = None, k
     if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
         first, second = axis if isinstance(axis, tuple) else axes
         return _matrix_norm(node, ord, as_axis(first, len(node.shape)), as_axis(second, len(node.shape)), keepdims)
+    if len(axes) == 2 and ord in (2, -2, "nuc"):
+        return _spectral_norm(node, ord, axes, keepdims)
     if len(axes) == 2:
         raise DeclarationValueError(
-            f"np.linalg.norm of matrices has no order {ord!r} here", hint="there are 'fro', 1, -1, inf and -inf"
+            f"np.linalg.norm of matrices has no order {told(ord)}",
+            hint="there are 'fro', 'nuc', 1, -1, 2, -2, inf and -inf",
         )
     raise DeclarationValueError(
-        f"np.linalg.norm of order {ord!r} takes one or two axes, got {axes} of {shape_text(node.shape)}",
+        f"np.linalg.norm of order {told(ord)} takes one or two axes, got {axes} of {shape_text(node.shape)}",
         hint="give axis=, or use graphc.norm, which takes any axes as one",
     )
 
@@ -280,6 +284,15 @@ def _matrix_norm(x: Node, ord: Any, rows: int, columns: int, keepdims: bool) -> 
     inner, outer = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = sum(absolute(x), inner, keepdims=True)
     return keep((max if ord > 0 else min)(sums, (inner, outer)), tuple(sorted((rows, columns))), x, keepdims)
+
+
+def _spectral_norm(x: Node, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Node:
+    """The largest singular value, for -2 the smallest, for "nuc" their sum; the order of the two axes is no matter."""
+    others = tuple(k for k in range(len(x.shape)) if k not in axes)
+    matrices = x if axes == (len(others), len(others) + 1) else ops.transpose(x, axes=others + axes)
+    values = ops.svdvals(matrices)
+    found = (sum if ord == "nuc" else max if ord == 2 else min)(values, -1)
+    return keep(found, axes, x, keepdims)
 
 
 def softmax(x: Operand, axis: int = -1) -> Node:

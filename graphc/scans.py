@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.arithmetic import add, divide, multiply, subtract, truth, where
-from graphc.indexing import getitem
+from graphc.indexing import along, getitem
 from graphc.ir import ops
 from graphc.ir.core import Node, Op, full
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
@@ -25,6 +25,7 @@ from graphc.operands import (
     cast,
     dtype_of,
     shape_text,
+    told,
     unify,
 )
 from graphc.reductions import sum, widened
@@ -130,9 +131,7 @@ def logcumsumexp(x: Operand, axis: int = 0, dtype: Any = None) -> Node:
 def _shifted(x: Node, axis: int, first: float) -> Node:
     """Each element's predecessor along an axis; the first one's is given."""
     position = ops.iota(shape=x.shape, axis=axis, dtype=INDEX)
-    places = [ops.iota(shape=x.shape, axis=k, dtype=INDEX) for k in range(len(x.shape))]
-    places[axis] = ops.maximum(subtract(position, 1), full(0, position.type))
-    before = ops.gather(x, *places, axes=tuple(range(len(places))))
+    before = along(x, ops.maximum(subtract(position, 1), full(0, position.type)), axis)
     return ops.where(ops.equal(position, full(0, position.type)), full(first, x.type), before)
 
 
@@ -157,7 +156,7 @@ def diff(
 ) -> Node:
     """The n-th differences of neighbours along an axis; of booleans whether they differ."""
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
-        raise DeclarationValueError(f"np.diff wants an order n of at least 0, got {n!r}")
+        raise DeclarationValueError(f"np.diff wants an order n of at least 0, got {told(n)}")
     x = as_node(a)
     if not x.shape:
         raise DeclarationValueError("np.diff of a scalar: it has no neighbours")
@@ -218,7 +217,7 @@ def gradient(f: Operand, *varargs: Operand, axis: Any = None, edge_order: int = 
     axes = axis if isinstance(axis, tuple) else range(len(x.shape)) if axis is None else (axis,)
     places = [as_axis(one, len(x.shape)) for one in axes]
     if edge_order not in (1, 2):
-        raise DeclarationValueError(f"np.gradient has edge_order 1 or 2, not {edge_order!r}")
+        raise DeclarationValueError(f"np.gradient has edge_order 1 or 2, not {told(edge_order)}")
     if len(varargs) not in (0, 1, len(places)):
         raise DeclarationTypeError(f"np.gradient wants a spacing, or one for each of {len(places)} axes")
     spacings = [*varargs] * (len(places) if len(varargs) == 1 else 1) if varargs else [1.0] * len(places)

@@ -12,13 +12,26 @@ from typing import Any
 import numpy as np
 
 from graphc.arithmetic import divide, subtract
+from graphc.indexing import along
 from graphc.ir import ops
 from graphc.ir.core import Node, constant, full
 from graphc.ir.dims import product
 from graphc.ir.errors import DeclarationIndexError, DeclarationTypeError, DeclarationValueError
 from graphc.ir.types import TensorType
-from graphc.layout import flip, moveaxis, ravel, reshape
-from graphc.operands import FLOAT, INDEX, Operand, as_axis, as_node, cast, is_integer, shape_text, unify
+from graphc.layout import flip, moveaxis, ravel, reshape, whole_number
+from graphc.operands import (
+    FLOAT,
+    INDEX,
+    Operand,
+    as_axis,
+    as_node,
+    cast,
+    is_integer,
+    known_array,
+    shape_text,
+    told,
+    unify,
+)
 from graphc.picking import take
 from graphc.scans import part
 
@@ -67,7 +80,7 @@ def top_k(x: Operand, k: int, axis: int = -1) -> tuple[Node, Node]:
     node = as_node(x)
     axis = as_axis(axis, len(node.shape))
     extent = node.shape[axis]
-    count = operator.index(k)
+    count = whole_number("graphc.top_k", "k", k)
     if count < 0 or (isinstance(extent, int) and count > extent):
         raise DeclarationValueError(f"top_k: there are no {k} elements along axis {axis} of {shape_text(node.shape)}")
     places = flip(ops.argsort(flip(node, axis), axis=axis), axis)  # behind each other equals are in order again
@@ -75,16 +88,9 @@ def top_k(x: Operand, k: int, axis: int = -1) -> tuple[Node, Node]:
     return along(node, places, axis), places
 
 
-def along(x: Node, places: Node, axis: int) -> Node:
-    """The elements at positions along an axis that are known to lie in it."""
-    at = [ops.iota(shape=places.shape, axis=k, dtype=INDEX) for k in range(len(places.shape))]
-    at[axis] = places
-    return ops.gather(x, *at, axes=tuple(range(len(at))))
-
-
 def _to_sort(name: str, a: Operand, axis: int | None, kind: str | None, order: None) -> tuple[Node, int]:
     if kind is not None and kind not in KINDS:
-        raise DeclarationValueError(f"{name} has no kind {kind!r}", hint=f"all of {', '.join(KINDS)} are stable")
+        raise DeclarationValueError(f"{name} has no kind {told(kind)}", hint=f"all of {', '.join(KINDS)} are stable")
     if order is not None:
         raise DeclarationTypeError(f"{name} of a view takes no order=", hint="views have no fields to order by")
     x = as_node(a)
@@ -97,7 +103,7 @@ def _check_kth(name: str, kth: Any, x: Node, axis: int) -> None:
     extent = x.shape[axis]
     for place in kth if isinstance(kth, (tuple, list)) else (kth,):
         if not isinstance(place, (int, np.integer)):
-            raise DeclarationTypeError(f"{name} wants kth as an integer, or several, got {place!r}")
+            raise DeclarationTypeError(f"{name} wants kth as an integer, or several, got {told(place)}")
         if isinstance(extent, int) and not -extent <= operator.index(place) < extent:
             raise DeclarationIndexError(f"{name}: kth {place} is out of range for an axis of {extent} elements")
 
@@ -142,7 +148,8 @@ def _quantile(name: str, a: Operand, q: Operand, whole: int, axis: Any, method: 
     if x.dtype.kind == "b":
         raise DeclarationTypeError(f"{name} of booleans: there is nothing between them", hint="x.astype('float64')")
     if method not in _METHODS:
-        raise DeclarationValueError(f"{name} has no method {method!r} here", hint=f"there are {', '.join(_METHODS)}")
+        there_are = f"there are {', '.join(_METHODS)}"
+        raise DeclarationValueError(f"{name} has no method {told(method)} here", hint=there_are)
     fractions, dtype = _fractions(name, q, whole, x)
     rows, axes = _rows(name, x, axis)
     last = len(rows.shape) - 1
@@ -162,12 +169,12 @@ def _fractions(name: str, q: Operand, whole: int, x: Node) -> tuple[np.ndarray, 
     if isinstance(q, Node) and q.op is not constant:
         raise DeclarationTypeError(f"{name} wants a q that is known, not a view", hint="a number, or an array")
     try:
-        given = _array(q) if isinstance(q, Node) else np.asarray(q)
+        given = known_array(q) if isinstance(q, Node) else np.asarray(q)
         fractions = given.astype(FLOAT) / whole
     except (TypeError, ValueError):
-        raise DeclarationTypeError(f"{name} wants a number or an array of numbers as q, got {q!r}") from None
+        raise DeclarationTypeError(f"{name} wants a number or an array of numbers as q, got {told(q)}") from None
     if not np.all((fractions >= 0) & (fractions <= 1)):
-        raise DeclarationValueError(f"{name} wants q between 0 and {whole}, got {q!r}")
+        raise DeclarationValueError(f"{name} wants q between 0 and {whole}, got {told(q)}")
     weak = type(q) in (int, float)
     between = np.result_type(x.dtype, type(q)(0) if weak else given.dtype)
     return fractions, between if whole == 1 or between.kind == "f" else np.result_type(x.dtype, FLOAT)
@@ -244,7 +251,7 @@ def _kept(found: Node, axes: tuple[int, ...], x: Node, front: int, keepdims: boo
 def searchsorted(a: Operand, v: Operand, side: str = "left", sorter: Operand = None) -> Node:
     """Where values belong in a sorted vector: before their equals, or behind them (side="right")."""
     if side not in ("left", "right"):
-        raise DeclarationValueError(f"np.searchsorted has sides 'left' and 'right', not {side!r}")
+        raise DeclarationValueError(f"np.searchsorted has sides 'left' and 'right', not {told(side)}")
     keys, values = as_node(a), as_node(v)
     if len(keys.shape) != 1:
         raise DeclarationValueError(f"np.searchsorted looks in a vector, not in {keys.type}")
@@ -277,9 +284,9 @@ def bincount(x: Operand, weights: Operand = None, minlength: int = 0) -> Node:
     node = as_node(x)
     if len(node.shape) != 1 or not is_integer(node):
         raise DeclarationTypeError(f"np.bincount counts integers along one axis, got {node.type}")
-    length = operator.index(minlength)
+    length = whole_number("np.bincount", "minlength", minlength)
     if node.op is constant:
-        known = _array(node)
+        known = known_array(node)
         if known.size and known.min() < 0:
             raise DeclarationValueError(f"np.bincount counts numbers of at least 0, got {known.min()}")
         length = max(length, int(known.max()) + 1 if known.size else 0)
@@ -317,7 +324,7 @@ def histogram(
     known_bins = _known("np.histogram", "bins", bins)
     is_count = known_bins.ndim == 0 and known_bins.dtype.kind in "iu" and known_bins > 0
     if not is_count and (known_bins.ndim != 1 or known_bins.size < 2):
-        raise DeclarationValueError(f"np.histogram wants a number of bins, or two edges or more, got {bins!r}")
+        raise DeclarationValueError(f"np.histogram wants a number of bins, or two edges or more, got {told(bins)}")
     edges = np.histogram_bin_edges(np.zeros(0, values.dtype), known_bins[()], range)
     # Places 0 and the last one are outside; the last bin has its right edge.
     inside = ops.minimum(*unify([searchsorted(edges, values, "right"), len(edges) - 1]))
@@ -338,13 +345,4 @@ def _known(name: str, what: str, value: Any) -> np.ndarray:
     node = as_node(value)
     if node.op is not constant:
         raise DeclarationTypeError(f"{name} of views wants {what} that are known, not a view")
-    return _array(node)
-
-
-def _array(node: Node) -> np.ndarray:
-    """The array that a constant is."""
-    shape: Any = node.shape
-    return np.array(np.broadcast_to(node["value"].array, shape))
-
-
-# what has no shape ----------------------------------------------------------------------------------------------------
+    return known_array(node)

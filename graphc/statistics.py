@@ -16,7 +16,7 @@ from graphc.ir import ops
 from graphc.ir.core import Node, full
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.layout import concatenate, expand_dims, reshape, squeeze, transpose
-from graphc.operands import INDEX, Operand, as_axis, as_float, as_node, cast, dtype_of, result_dtype, shape_text
+from graphc.operands import INDEX, Operand, as_axis, as_float, as_node, cast, dtype_of, result_dtype, shape_text, told
 from graphc.products import matmul
 from graphc.reductions import Axis, all, count_nonzero, extreme, mean, sum
 
@@ -44,7 +44,8 @@ def _along(weights: Node, x: Node, axis: Axis) -> Node:
     """A vector of weights along one axis, over the other axes."""
     if not isinstance(axis, (int, np.integer)):
         raise DeclarationTypeError(
-            f"np.average: weights of {shape_text(weights.shape)} for {shape_text(x.shape)} want one axis, got {axis!r}",
+            f"np.average: weights of {shape_text(weights.shape)} for {shape_text(x.shape)} want one axis, "
+            f"got {told(axis)}",
             hint="give weights of the array's shape, or axis= and a vector of weights along it",
         )
     place = as_axis(axis, len(x.shape))

@@ -13,7 +13,7 @@ from graphc.ir.core import Literal, Node, constant
 from graphc.ir.dims import Dim, Extent, dim, dim_max, dim_min, floor_divide, is_extent, product
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.layout import concatenate, expand_dims, full, moveaxis, ravel, reshape, whole_number, window
-from graphc.operands import Operand, as_axis, as_node, as_shape, broadcast, cast, lift, shape_text
+from graphc.operands import Operand, as_axis, as_node, as_shape, broadcast, cast, lift, shape_text, told
 
 # Known positions in at most so many runs are slices side by side, which fuse; others are a gather.
 RUNS = 8
@@ -50,7 +50,7 @@ def _repeat_each(x: Node, repeats: np.ndarray, axis: int) -> Node:
     if repeats.size == 1:
         return repeat(x, repeats[0], axis)
     if repeats.dtype.kind not in "iu" or np.any(repeats < 0):
-        raise DeclarationValueError(f"np.repeat wants repeats that are not negative ints, got {repeats.tolist()}")
+        raise DeclarationValueError(f"np.repeat wants repeats that are not negative ints, got {told(repeats.tolist())}")
     if not isinstance(extent, int) or repeats.size != extent:
         raise DeclarationValueError(
             f"np.repeat: {repeats.size} repeats for an axis of {extent} elements of {x.type}",
@@ -62,7 +62,7 @@ def _repeat_each(x: Node, repeats: np.ndarray, axis: int) -> Node:
 def _count(function: str, value: Any) -> Extent:
     """How often something is repeated."""
     if isinstance(value, Node) or (isinstance(value, np.ndarray) and value.ndim):
-        raise DeclarationTypeError(f"{function} repeats by ints and dims, not by {value!r}")
+        raise DeclarationTypeError(f"{function} repeats by ints and dims, not by {told(value)}")
     return dim(value)
 
 
@@ -168,7 +168,7 @@ def pad(array: Operand, pad_width: Any, mode: str = "constant", **kwargs: Any) -
     known = {"constant": ("constant_values",), "reflect": ("reflect_type",), "symmetric": ("reflect_type",)}
     if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
         raise DeclarationValueError(
-            f"np.pad of views has no mode {mode!r}", hint="there are constant, edge, reflect, symmetric and wrap"
+            f"np.pad of views has no mode {told(mode)}", hint="there are constant, edge, reflect, symmetric and wrap"
         )
     for keyword in kwargs:
         if keyword not in known.get(mode, ()):
@@ -193,7 +193,7 @@ def _widths(pad_width: Any, ndim: int) -> list[tuple[Extent, Extent]]:
         given = [width if isinstance(width, (tuple, list)) else (width, width) for width in given]
     pairs = _pairs(given, ndim, "pad_width")
     if any(not is_extent(width) or (isinstance(width, int) and width < 0) for pair in pairs for width in pair):
-        raise DeclarationValueError(f"np.pad wants widths that are not negative ints, or dims, got {pad_width!r}")
+        raise DeclarationValueError(f"np.pad wants widths that are not negative ints, or dims, got {told(pad_width)}")
     return pairs
 
 
@@ -207,7 +207,8 @@ def _pairs(given: Any, ndim: int, name: str) -> list[tuple[Any, Any]]:
         pairs *= ndim
     if len(pairs) != ndim or any(len(pair) != 2 for pair in pairs):
         raise DeclarationValueError(
-            f"np.pad: {name}={given!r} does not fit {ndim} axes", hint="give a number, a pair, or a pair for each axis"
+            f"np.pad: {name}={told(given)} does not fit {ndim} axes",
+            hint="give a number, a pair, or a pair for each axis",
         )
     return pairs
 

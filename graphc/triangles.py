@@ -21,9 +21,13 @@ from graphc.reductions import sum as sum_over
 
 def diagonal(a: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
     """The diagonal of two axes, as the last axis: elements ``[i, i + offset]``."""
-    x = _plane_last("np.diagonal", a, axis1, axis2)
+    return _diagonal("np.diagonal", a, offset, axis1, axis2)
+
+
+def _diagonal(function: str, a: Operand, offset: int, axis1: int, axis2: int) -> Node:
+    x = _plane_last(function, a, axis1, axis2)
     rows, columns = x.shape[-2:]
-    offset = whole_number("np.diagonal", "offset", offset)
+    offset = whole_number(function, "offset", offset)
     down, right = max(-offset, 0), max(offset, 0)
     length = dim_min(dim_max(rows - down, 0), dim_max(columns - right, 0))
     if isinstance(columns, int) and isinstance(rows, int):
@@ -39,7 +43,7 @@ def diagonal(a: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Nod
 
 def linalg_diagonal(x: Operand, *, offset: int = 0) -> Node:
     """The diagonals of the matrices in the last two axes."""
-    return diagonal(x, offset, -2, -1)
+    return _diagonal("np.linalg.diagonal", x, offset, -2, -1)
 
 
 def _plane_last(function: str, a: Operand, axis1: int, axis2: int) -> Node:
@@ -55,19 +59,19 @@ def _plane_last(function: str, a: Operand, axis1: int, axis2: int) -> Node:
 
 def trace(a: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Node:
     """The sum of a diagonal; booleans and small integers are summed in 64 bits."""
-    return sum_over(diagonal(a, offset, axis1, axis2), -1, dtype)
+    return sum_over(_diagonal("np.trace", a, offset, axis1, axis2), -1, dtype)
 
 
 def linalg_trace(x: Operand, *, offset: int = 0, dtype: Any = None) -> Node:
     """The traces of the matrices in the last two axes."""
-    return trace(x, offset, -2, -1, dtype)
+    return sum_over(_diagonal("np.linalg.trace", x, offset, -2, -1), -1, dtype)
 
 
 def diag(v: Operand, k: int = 0) -> Node:
     """The k-th diagonal of a matrix, or the matrix that has a vector there and is zero elsewhere."""
     x = as_node(v)
     if len(x.shape) == 2:
-        return diagonal(x, k)
+        return _diagonal("np.diag", x, whole_number("np.diag", "k", k), 0, 1)
     if len(x.shape) != 1:
         raise DeclarationValueError(f"np.diag wants a vector or a matrix, got {x.type}", hint="np.diagonal takes axes")
     k = whole_number("np.diag", "k", k)

@@ -192,7 +192,8 @@ class View:
 
     def _refuse_keyword(self, name: str, keyword: str, known: Iterable[str] = ()) -> NoReturn:
         takes = f"it takes {', '.join(known)}" if known else "write x.astype(...) before or after it"
-        self._refuse(f"{name} of a view takes no {keyword}=", _KEYWORD_HINTS.get(keyword, takes))
+        instead = "write np.linalg.vecdot(x1, x2, axis=...)" if (name, keyword) == ("np.vecdot", "axis") else takes
+        self._refuse(f"{name} of a view takes no {keyword}=", _KEYWORD_HINTS.get(keyword, instead))
 
     def _refuse_function(self, function: Callable[..., Any]) -> NoReturn:
         name = function.__name__

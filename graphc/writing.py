@@ -14,7 +14,7 @@ from graphc.ir.core import Node, Op, constant, full
 from graphc.ir.dims import Dim
 from graphc.ir.errors import DeclarationIndexError, DeclarationTypeError, DeclarationValueError
 from graphc.layout import reshape
-from graphc.operands import BOOL, Operand, as_node, broadcast, cast, is_weak, lift, number, shape_text
+from graphc.operands import BOOL, Operand, as_node, broadcast, cast, is_weak, known_array, lift, number, shape_text
 
 Write = Callable[[Selection, Node, Node], Node]
 
@@ -132,7 +132,7 @@ def _are_distinct(indices: tuple[Node, ...]) -> bool:
     """Whether indices are known, and mean no element twice."""
     if any(index.op is not constant for index in indices):
         return False
-    places = [np.broadcast_to(index["value"].array, index.shape).ravel() for index in indices]  # type: ignore[arg-type]
+    places = [known_array(index).ravel() for index in indices]
     return len(set(zip(*places, strict=True))) == places[0].size
 
 

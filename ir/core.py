@@ -74,8 +74,9 @@ class Node:
         return self.type.shape
 
     def __repr__(self) -> str:
-        attrs = "".join(f", {name}={value!r}" for name, value in self.attrs)
-        return f"<{self.op.name}({', '.join(operand.op.name for operand in self.operands)}{attrs}) : {self.type}>"
+        parts = [operand.op.name for operand in self.operands]
+        parts += [f"{name}={value!r}" for name, value in self.attrs]
+        return f"<{self.op.name}({', '.join(parts)}) : {self.type}>"
 
     def __neg__(self) -> Node:
         return negative(self)

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import graphc
 from graphc import Dense, Input, Planner, cross_entropy, grad
 from graphc.command_line import main
 from graphc.data_files import array_lines
+from graphc.dispatch import FUNCTIONS, NAMESAKES, UFUNCS
 from graphc.examples.digits import Digits, load
 from graphc.expression_text import expression, listing, tree
 from graphc.options import UsageError, read_options
@@ -154,6 +156,38 @@ def test_an_alias_is_as_good_as_its_name(run: Run) -> None:
 
 
 # expressions ----------------------------------------------------------------------------------------------------------
+
+
+X, S = Input((3, 3), name="X"), Input((), name="S")
+NAMESAKE_CALLS = {
+    "np.linalg.norm(X, -inf, axis=(0, 1))": lambda: np.linalg.norm(X, -np.inf, axis=(0, 1)),
+    "norm(X, 3, (0, 1))": lambda: graphc.norm(X, 3, (0, 1)),
+    "np.linspace(X, 1, 4, axis=1)": lambda: np.linspace(X, 1, 4, axis=1),
+    "linspace(S, 1, 4)": lambda: graphc.linspace(S, 1, 4),
+    "np.logspace(S, 2, 4, dtype='int64')": lambda: np.logspace(S, 2, 4, dtype="int64"),
+    "logspace(S, 2, 4)": lambda: graphc.logspace(S, 2, 4),
+    "np.geomspace(S, 2, 4, axis=-1)": lambda: np.geomspace(S, 2, 4, axis=-1),
+    "geomspace(S, 2, 4)": lambda: graphc.geomspace(S, 2, 4),
+    "np.i0(X)": lambda: np.i0(X),
+    "i0(X)": lambda: graphc.i0(X),
+    "np.trace(X, 1)": lambda: np.trace(X, 1),
+    "np.linalg.trace(X, offset=1)": lambda: np.linalg.trace(X, offset=1),
+    "np.linalg.matrix_transpose(X)": lambda: np.linalg.matrix_transpose(X),
+    "np.linalg.vector_norm(X, ord=1)": lambda: np.linalg.vector_norm(X, ord=1),
+    "softmax(X, axis=0)": lambda: graphc.softmax(X, axis=0),
+}
+
+
+@pytest.mark.parametrize("text", NAMESAKE_CALLS)
+def test_an_expression_is_what_its_text_says(text: str) -> None:
+    view = NAMESAKE_CALLS[text]()
+    assert expression(view) == text
+    names = {name: getattr(graphc, name) for name in graphc.__all__}
+    assert eval(text, {**names, "np": np, "inf": np.inf, "X": X, "S": S}).node is view.node
+
+
+def test_functions_that_both_have_are_told_apart() -> None:
+    assert {function.__name__ for function in (*UFUNCS, *FUNCTIONS)} & {*graphc.__all__} == {*NAMESAKES}
 
 
 def test_expressions_stand_as_they_are_written() -> None:

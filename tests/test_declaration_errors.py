@@ -119,7 +119,7 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: graphc.cross_entropy(x, x[:, 0]), TypeError, "class labels are integers, got f64[N]"),
     (lambda: graphc.mse(k, x[:, :1]), ValueError, "a target f64[N,1] does not fit the prediction f64[N]"),
     (lambda: graphc.arange(0.5, x.shape[0]), TypeError, "arange up to a symbolic dim wants integers"),
-    (lambda: np.linalg.norm(x, 2), ValueError, "np.linalg.norm of matrices has no order 2 here"),
+    (lambda: np.linalg.norm(x, 3), ValueError, "np.linalg.norm of matrices has no order 3\n  there are"),
     (lambda: graphc.softmax(x, 2), IndexError, "axis 2 is not there"),
 ]
 
@@ -174,3 +174,40 @@ def test_derivatives_that_do_not_exist(declare: Callable[[], Any], kind: type[Ex
 def test_dims_stay_dims() -> None:
     assert isinstance(x.shape[0], Dim)
     assert graphc.dim_min(x.shape[0], 5) == graphc.dim_min(5, x.shape[0])
+
+
+GIVEN_VIEWS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: np.tile(v, s), "np.tile repeats by ints and dims, not by f64[]"),
+    (lambda: np.repeat(v, s), "np.repeat repeats by ints and dims, not by f64[]"),
+    (lambda: np.repeat(v, [1, s, 2], 0), "got [1, f64[], 2]"),
+    (lambda: np.pad(v, (1, s)), "np.pad wants widths that are not negative ints, or dims, got (1, f64[])"),
+    (lambda: np.round(v, v), "np.round wants decimals known at declaration, not f64[3]"),
+    (lambda: np.insert(v, [0, s], 1), "ints or a list of them, got [0, f64[]]"),
+    (lambda: np.linspace(s, 1, s), "linspace makes an int or a dim of numbers, not f64[]"),
+    (lambda: np.einsum(v, v), "as a string such as 'ij,jk->ik', got f64[3]"),
+    (lambda: graphc.cho_solve((v, (v,)), v), "whether it is lower, got (f64[3], (f64[3],))"),
+    (lambda: graphc.cho_solve(v, v), "whether it is lower, got f64[3]"),
+    (lambda: np.reshape(v, (3, s)), "a shape is made of ints and dims, not of views"),
+    (lambda: graphc.one_hot(k, s), "a shape is made of ints and dims, not of views"),
+    (lambda: graphc.top_k(v, s), "graphc.top_k wants k as an int known at the declaration, got f64[]"),
+    (lambda: np.bincount(k, minlength=s), "np.bincount wants minlength as an int known at the declaration, got f64[]"),
+    (lambda: np.quantile(v, [0.5, s]), "as q, got [0.5, f64[]]"),
+    (lambda: np.sum(v, axis=s), "an axis is an int, not f64[]"),
+    (lambda: np.linalg.norm(np.outer(v, v), s), "np.linalg.norm of matrices has no order f64[]"),
+    (lambda: np.vecdot(v, v, axis=0), "np.vecdot of a view takes no axis=\n  write np.linalg.vecdot(x1, x2, axis=...)"),
+    (lambda: np.trace(np.outer(v, v), axis1=0, axis2=0), "np.trace wants two different axes, got 0 and 0 of f64[3,3]"),
+    (lambda: np.linalg.trace(v), "np.linalg.trace wants an array of at least two axes, got f64[3]"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), GIVEN_VIEWS, ids=lambda value: value if isinstance(value, str) else "")
+def test_views_stand_in_errors_by_their_type(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        make()
+    assert message in str(caught.value)
+    assert "dtype('" not in str(caught.value)
+
+
+def test_a_node_shows_what_it_is_made_of() -> None:
+    assert repr(v.node) == "<input(dtype=dtype('float64'), shape=(3,)) : f64[3]>"
+    assert repr((v + v).node) == "<add(input, input) : f64[3]>"

@@ -199,10 +199,15 @@ SPACES = [
     one(lambda a, b: np.geomspace(a, b, 5, endpoint=False), HIGH, HIGH + 1),
     one(lambda a: np.geomspace(1, a, 3), np.float32([8, 9])),
 ]  # fmt: skip
+# Integers: NumPy rounds evenly spaced numbers down, others toward 0.
+WHOLE = [
+    one(lambda a, b: np.geomspace(a, b, 3, dtype="int64"), np.array(-2.5), np.array(-100.0)),
+    one(lambda a, b: np.logspace(a, b, 4, base=-1.5, dtype="int64"), np.array(1), np.array(4)),
+]
 
 
 def test_grids_and_spaces() -> None:
-    check(GRIDS + SPACES)
+    check(GRIDS + SPACES + WHOLE)
     check(GRIDS[:7], symbolic=True)
     check_gradients([case for case in SPACES if all(array.dtype == "float64" for array in case[1])][2:])
 

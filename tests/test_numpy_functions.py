@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import itertools
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import graphc
-from graphc import DeclarationError, Input, View
+from graphc import DeclarationError, Input, View, dispatch
 from graphc.dispatch import FUNCTIONS, HINTS, SHAPELESS, UFUNCS
 
 
@@ -65,6 +66,29 @@ def test_what_works_is_found_by_numpys_own_names() -> None:
     assert len([*FUNCTIONS]) == len([function for function in FUNCTIONS if function in NAMES])
 
 
+def test_no_function_is_dispatched_twice() -> None:
+    """The tables are literals of keys and of other tables: a later entry would silently replace an earlier one."""
+    tree = ast.parse(inspect.getsource(dispatch))
+    literals = [
+        node.value for node in tree.body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in ("UFUNCS", "FUNCTIONS")
+    ]  # fmt: skip
+    found: dict[Any, Any] = {getattr(np, name): f for name, f in dispatch._VERSIONED.items() if hasattr(np, name)}
+    for literal in literals:
+        assert isinstance(literal, ast.Dict)
+        for key, value in zip(literal.keys, literal.values, strict=True):
+            given = eval(compile(ast.Expression(value), "dispatch.py", "eval"), vars(dispatch))
+            name = key and eval(compile(ast.Expression(key), "dispatch.py", "eval"), vars(dispatch))
+            for function, ours in given.items() if key is None else [(name, given)]:
+                # np.permute_dims is np.transpose: one function under two names
+                assert found.setdefault(function, ours) is ours, function
+    assert found.keys() == {*UFUNCS, *FUNCTIONS}
+
+
+# What NumPy takes by name only is taken by place too.
+BY_PLACE_TOO = {"np.linalg.tensordot": ["axes"], "np.unstack": ["axis"]}
+
+
 @pytest.mark.parametrize("function", [f for f in FUNCTIONS if f in NAMES], ids=NAMES.get)
 def test_parameters_have_numpys_names_and_order(function: Callable[..., Any]) -> None:
     """What NumPy passes by name or place is what the function takes for it."""
@@ -78,6 +102,13 @@ def test_parameters_have_numpys_names_and_order(function: Callable[..., Any]) ->
         return
     by_place = [one.kind is inspect.Parameter.POSITIONAL_ONLY for one in theirs.values()]
     assert [name for k, name in enumerate(ours) if name not in theirs and not by_place[k]] == []
+    in_order, in_their_order = (
+        [name for name, one in parameters.items() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+        for parameters in (ours, theirs)
+    )
+    assert in_order[len(in_their_order) :] == BY_PLACE_TOO.get(NAMES[function], [])
+    for k, (name, their_name) in enumerate(zip(in_order, in_their_order, strict=False)):
+        assert name == their_name or by_place[k], f"{name} stands where NumPy has {their_name}"
 
 
 n, k, s = Input(("N",), name="n"), Input((3,), "int64", name="k"), Input((), name="s")

@@ -150,6 +150,36 @@ def test_slopes_of_interp() -> None:
     np.testing.assert_allclose(moved, [0, -1, -1, 0])
 
 
+STEEP = [
+    [-1e308, 1e308, 4], [0, 1, INF], [0, 1, NAN], [INF, INF, 2], [INF, 1, 2], [-INF, INF, 1], [NAN, 1, 1],
+    [1, -INF, -INF],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fp", STEEP, ids=str)
+def test_interp_is_numpys_beside_what_is_not_finite(fp: list[float]) -> None:
+    points = np.array([NAN, -INF, -1, 0, 0.25, 0.5, 1, 1.5, 2, 3, INF])
+    check(np.interp, points, np.arange(3.0), np.array(fp))
+    check(np.interp, points, np.array([0.0, 1, 1]), np.array(fp))
+
+
+def test_slopes_of_interp_are_finite_where_it_is() -> None:
+    points, knots, steep = np.array([-INF, 0, 1, 2, 3]), np.arange(3.0), np.array([-1e308, 1e308, 4])
+    np.testing.assert_array_equal(slope(lambda x: np.interp(x, knots, steep), points)[[0, 1, 3, 4]], 0)
+    np.testing.assert_array_equal(slope(lambda fp: np.interp(points, knots, fp), steep), [2, 1, 2])
+    np.testing.assert_array_equal(slope(lambda fp: np.interp(points, knots, fp), np.array([0, 1, INF])), [2, 1, 2])
+    assert np.isfinite(slope(lambda xp: np.interp(points, xp, steep), knots)).all()
+
+
+def test_interp_through_any_number_of_points_from_one_on() -> None:
+    x, xp, fp = (Input((extent,), name=name) for name, extent in (("x", 4), ("xp", "N"), ("fp", "N")))
+    program = graphc.compile(np.interp(x, xp, fp), target="interpret")
+    points = np.array([-9.0, 1, 1.5, 9])
+    for count in (1, 2, 3):
+        knots, values = np.arange(1.0, 1 + count), np.array([3.0, -1, 5])[:count]
+        np.testing.assert_array_equal(program(x=points, xp=knots, fp=values), np.interp(points, knots, values))
+
+
 def test_interp_refuses_what_it_does_not_do() -> None:
     x, knots = Input((3,), name="x"), Input((4,), name="knots")
     with pytest.raises(DeclarationError, match=r"np\.interp of a view takes no period="):

@@ -180,8 +180,12 @@ def test_norms() -> None:
     check(lambda x: norm(x, axis=-1, keepdims=True), T)
     for order in (1, 2, 3, 0, np.inf, -np.inf, 0.5):
         check(lambda x, o=order: norm(x, o, axis=0), A)
-    for order in ("fro", 1, -1, np.inf, -np.inf):
+    for order in ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf):
         check(lambda x, o=order: norm(x, o), A - 0.5)
+        check(lambda x, o=order: norm(x, o, keepdims=True), S)
+        check(lambda x, o=order: norm(x, o), K)
+        check(lambda x, o=order: norm(x, o, axis=(0, 1)), T)
+        check(lambda x, o=order: norm(x, o, axis=(1, 2)), T)
         check(lambda x, o=order: norm(x, o, axis=(2, 0), keepdims=True), T)
     np.testing.assert_allclose(evaluate(graphc.norm(Input((3, 4), name="x"), 1), x=A), np.sum(np.abs(A)))
 
