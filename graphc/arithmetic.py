@@ -191,7 +191,7 @@ _PLAIN: tuple[np.ufunc, ...] = (
     np.exp, np.expm1, np.exp2, np.log, np.log1p, np.log2, np.log10, np.sin, np.cos, np.tan, np.arcsin, np.arccos,
     np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh, np.hypot, np.arctan2, np.logaddexp,
     np.negative, np.sign, np.floor_divide, np.remainder, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift,
-    np.right_shift, np.not_equal, np.cbrt, np.logaddexp2, np.copysign, np.fmod, np.nextafter, np.bitwise_count,
+    np.right_shift, np.not_equal, np.cbrt, np.logaddexp2, np.copysign, np.fmod, np.bitwise_count,
 )  # fmt: skip
 
 # Every ufunc that views support but matmul, and what it builds.

@@ -207,8 +207,8 @@ def insert(arr: Operand, obj: Any, values: Operand, axis: int | None = None) -> 
     x, axis = (ravel(x), 0) if axis is None else (x, as_axis(axis, len(x.shape)))
     new, extent = cast(as_node(values), x.dtype), x.shape[axis]
     positions = _positions("np.insert", obj, extent)
-    single = not isinstance(obj, slice) and len(positions) == 1
-    if single and np.ndim(obj) == 0:
+    single = len(positions) == 1
+    if single and not isinstance(obj, slice) and np.ndim(obj) == 0:
         new = reshape(new, (1,) * (len(x.shape) - len(new.shape)) + new.shape)
         new = moveaxis(new, 0, axis)
     elif len(new.shape) < len(x.shape):

@@ -28,6 +28,7 @@ from graphc.ir import ops
 from graphc.ir.core import Node, full
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.ir.half import finfo
+from graphc.ir.types import is_half
 from graphc.layout import expand_dims, zeros_like
 from graphc.operands import BOOL, FLOAT, Operand, as_float, as_node, cast, is_integer, lift, told, unify
 
@@ -85,9 +86,26 @@ def signbit(x: Operand) -> Node:
     return ops.less(ops.copysign(full(1, node.type), node), full(0, node.type))
 
 
+def _neighbours(ufunc: np.ufunc, operands: Sequence[Operand]) -> list[Node]:
+    """Operands of a function of neighbouring floats; halves are computed in float32, whose neighbours are others."""
+    nodes = _floats(ufunc, operands)
+    if is_half(nodes[0].dtype):
+        given = " and ".join(dict.fromkeys(as_node(operand).dtype.name for operand in operands))
+        raise DeclarationTypeError(
+            f"np.{ufunc.__name__} of {given} is one of {nodes[0].dtype.name}, whose neighbours are not known here",
+            hint="cast it: x.astype('float32')",
+        )
+    return nodes
+
+
+def nextafter(x1: Operand, x2: Operand) -> Node:
+    """The float next to `x1` in the direction of `x2`."""
+    return ops.nextafter(*_neighbours(np.nextafter, (x1, x2)))
+
+
 def spacing(x: Operand) -> Node:
     """The distance to the next float away from 0, with the sign of x; piecewise constant."""
-    (node,) = _floats(np.spacing, (x,))
+    (node,) = _neighbours(np.spacing, (x,))
     fixed = ops.stop_gradient(node)
     size = ops.absolute(fixed)
     up = ops.nextafter(size, full(math.inf, node.type)) - size
@@ -266,6 +284,7 @@ UFUNCS: dict[np.ufunc, Callable[..., Node | tuple[Node, ...]]] = {
     np.rad2deg: rad2deg,
     np.degrees: rad2deg,
     np.signbit: signbit,
+    np.nextafter: nextafter,
     np.spacing: spacing,
     np.modf: modf,
     np.divmod: divmod,

@@ -35,7 +35,6 @@ from graphc.operands import (
     result_dtype,
     told,
 )
-from graphc.reductions import sum as sum_over
 
 
 def _pair(a: Operand, b: Operand) -> tuple[Node, Node]:
@@ -111,8 +110,17 @@ def vdot(a: Operand, b: Operand) -> Node:
 
 
 def vecdot(x1: Operand, x2: Operand, axis: int = -1) -> Node:
-    """The sum of the products along an axis."""
-    return sum_over(multiply(x1, x2), axis)
+    """The sum of the products along an axis of each; the other axes broadcast."""
+    left, right = _pair(x1, x2)
+    if not left.shape or not right.shape:
+        raise DeclarationValueError(f"np.vecdot wants vectors, got {left.type} and {right.type}")
+    rows, columns = moveaxis(left, axis, -1), moveaxis(right, axis, -1)
+    if rows.shape[-1] != columns.shape[-1]:
+        raise DeclarationValueError(
+            f"np.vecdot: the vectors of {left.type} and {right.type} along axis {axis} differ: "
+            f"{rows.shape[-1]} is not {columns.shape[-1]}"
+        )
+    return _without(_without(matmul(expand_dims(rows, -2), expand_dims(columns, -1)), -1), -1)
 
 
 def outer(a: Operand, b: Operand) -> Node:

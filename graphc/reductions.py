@@ -23,10 +23,11 @@ from graphc.arithmetic import (
 )
 from graphc.ir import ops
 from graphc.ir.core import Node, Op
-from graphc.ir.dims import product
+from graphc.ir.dims import Dim, product
 from graphc.ir.errors import DeclarationValueError
 from graphc.ir.half import SINGLE
-from graphc.ir.types import TensorType, is_half
+from graphc.ir.ops.reductions import check_not_empty
+from graphc.ir.types import TensorType, is_half, kind_of
 from graphc.operands import (
     BOOL,
     INDEX,
@@ -88,8 +89,9 @@ def sum(
     a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Operand = None,
     where: Operand = None,
 ) -> Node:  # fmt: skip
-    """The sum; booleans and small integers are summed in 64 bits, as NumPy does."""
-    total = _reduce(ops.sum_, chosen(widened(a, dtype), where, 0), axis, keepdims)
+    """The sum; booleans and small integers are summed in 64 bits, as NumPy does; of dtype=bool it is `any`."""
+    x = chosen(widened(a, dtype), where, 0)
+    total = _reduce(ops.any_ if x.dtype == BOOL else ops.sum_, x, axis, keepdims)
     return total if initial is None else add(total, _initial(initial, total))
 
 
@@ -97,8 +99,9 @@ def prod(
     a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False, initial: Operand = None,
     where: Operand = None,
 ) -> Node:  # fmt: skip
-    """The product; booleans and small integers are multiplied in 64 bits, as NumPy does."""
-    total = _reduce(ops.prod, chosen(widened(a, dtype), where, 1), axis, keepdims)
+    """The product; booleans and small integers are multiplied in 64 bits, as NumPy does; of dtype=bool it is `all`."""
+    x = chosen(widened(a, dtype), where, 1)
+    total = _reduce(ops.all_ if x.dtype == BOOL else ops.prod, x, axis, keepdims)
     return total if initial is None else multiply(total, _initial(initial, total))
 
 
@@ -152,8 +155,10 @@ def _extremum(op: Op, boolean: Op, combine: Callable[..., Node], lowest: bool) -
                     hint=f"give initial=, the value over nothing: np.{op.name}(x, where=m, initial=0)",
                 )
             x = chosen(x, where, extreme(x.dtype, lowest))
+        if initial is None and x.dtype == BOOL:
+            return _of_some(op, boolean, x, axis, keepdims)
         if initial is None:
-            return _reduce(boolean if x.dtype == BOOL else op, x, axis, keepdims)
+            return _reduce(op, x, axis, keepdims)
         axes = as_axes(axis, len(x.shape))
         if 0 in (x.shape[k] for k in axes):
             kept = sum(cast(x, INDEX), axes, keepdims=keepdims)
@@ -164,9 +169,18 @@ def _extremum(op: Op, boolean: Op, combine: Callable[..., Node], lowest: bool) -
     return reduce
 
 
+def _of_some(op: Op, boolean: Op, x: Node, axis: Axis, keepdims: bool) -> Node:
+    """An extremum of booleans, which must be there: by numbers, whose op guards that, where an extent is symbolic."""
+    axes = as_axes(axis, len(x.shape))
+    check_not_empty(op.name, x.shape, axes)
+    if [k for k in axes if isinstance(x.shape[k], Dim)]:
+        return truth(_reduce(op, cast(x, np.dtype("uint8")), axis, keepdims))
+    return _reduce(boolean, x, axis, keepdims)
+
+
 def extreme(dtype: np.dtype[Any], lowest: bool) -> Any:
     """The lowest (or highest) value of a dtype."""
-    if dtype.kind == "f":
+    if kind_of(dtype) == "f":
         return -np.inf if lowest else np.inf
     if dtype.kind == "b":
         return not lowest

@@ -216,6 +216,8 @@ def gradient(f: Operand, *varargs: Operand, axis: Any = None, edge_order: int = 
     x = as_float(f)
     axes = axis if isinstance(axis, tuple) else range(len(x.shape)) if axis is None else (axis,)
     places = [as_axis(one, len(x.shape)) for one in axes]
+    if len(set(places)) != len(places):
+        raise DeclarationValueError(f"np.gradient wants each axis once, got axis={axis}")
     if edge_order not in (1, 2):
         raise DeclarationValueError(f"np.gradient has edge_order 1 or 2, not {told(edge_order)}")
     if len(varargs) not in (0, 1, len(places)):

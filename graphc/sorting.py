@@ -6,7 +6,6 @@ came from; of equal elements the first in the array is the first in the sorted o
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,18 @@ from graphc.ir import ops
 from graphc.ir.core import Node, constant, full
 from graphc.ir.dims import product
 from graphc.ir.errors import DeclarationIndexError, DeclarationTypeError, DeclarationValueError
-from graphc.ir.types import TensorType
+from graphc.ir.half import SINGLE
+from graphc.ir.types import TensorType, is_half, kind_of
 from graphc.layout import flip, moveaxis, ravel, reshape, whole_number
 from graphc.operands import (
+    BOOL,
     FLOAT,
     INDEX,
     Operand,
     as_axis,
     as_node,
     cast,
+    common_dtype,
     is_integer,
     known_array,
     shape_text,
@@ -102,9 +104,9 @@ def _to_sort(name: str, a: Operand, axis: int | None, kind: str | None, order: N
 def _check_kth(name: str, kth: Any, x: Node, axis: int) -> None:
     extent = x.shape[axis]
     for place in kth if isinstance(kth, (tuple, list)) else (kth,):
-        if not isinstance(place, (int, np.integer)):
+        if isinstance(place, bool) or not isinstance(place, (int, np.integer)):
             raise DeclarationTypeError(f"{name} wants kth as an integer, or several, got {told(place)}")
-        if isinstance(extent, int) and not -extent <= operator.index(place) < extent:
+        if isinstance(extent, int) and not -extent <= place < extent:
             raise DeclarationIndexError(f"{name}: kth {place} is out of range for an axis of {extent} elements")
 
 
@@ -115,6 +117,8 @@ def median(a: Operand, axis: Any = None, *, keepdims: bool = False) -> Node:
     """The middle of the sorted elements over axes, or the mean of both; nan where one of them is."""
     x = as_node(a)
     x = x if x.type.is_float else cast(x, FLOAT)
+    if is_half(x.dtype):  # whose sum of two may overflow where their mean does not
+        return cast(median(cast(x, SINGLE), axis, keepdims=keepdims), x.dtype)
     rows, axes = _rows("np.median", x, axis)
     count = rows.shape[-1]
     ordered = along(rows, ops.argsort(rows, axis=len(rows.shape) - 1), len(rows.shape) - 1)
@@ -176,8 +180,8 @@ def _fractions(name: str, q: Operand, whole: int, x: Node) -> tuple[np.ndarray, 
     if not np.all((fractions >= 0) & (fractions <= 1)):
         raise DeclarationValueError(f"{name} wants q between 0 and {whole}, got {told(q)}")
     weak = type(q) in (int, float)
-    between = np.result_type(x.dtype, type(q)(0) if weak else given.dtype)
-    return fractions, between if whole == 1 or between.kind == "f" else np.result_type(x.dtype, FLOAT)
+    between = common_dtype([x.dtype, type(q)(0) if weak else given.dtype])
+    return fractions, between if whole == 1 or kind_of(between) == "f" else common_dtype([x.dtype, FLOAT])
 
 
 def _places(fractions: np.ndarray, ordered: Node, method: str) -> tuple[Node, Node, Node]:
@@ -257,7 +261,7 @@ def searchsorted(a: Operand, v: Operand, side: str = "left", sorter: Operand = N
         raise DeclarationValueError(f"np.searchsorted looks in a vector, not in {keys.type}")
     if sorter is not None:
         keys = take(keys, sorter)
-    dtype = np.result_type(keys.dtype, values.dtype)
+    dtype = common_dtype([keys.dtype, values.dtype])
     keys, values = cast(keys, dtype), cast(values, dtype)
     found = ops.searchsorted(keys, values if values.shape else reshape(values, (1,)), right=side == "right")
     return reshape(found, values.shape)
@@ -282,7 +286,7 @@ def bincount(x: Operand, weights: Operand = None, minlength: int = 0) -> Node:
     (Without views the largest number of a known x counts, as in NumPy.)
     """
     node = as_node(x)
-    if len(node.shape) != 1 or not is_integer(node):
+    if len(node.shape) != 1 or not (is_integer(node) or node.dtype == BOOL):
         raise DeclarationTypeError(f"np.bincount counts integers along one axis, got {node.type}")
     length = whole_number("np.bincount", "minlength", minlength)
     if node.op is constant:
@@ -325,20 +329,30 @@ def histogram(
     is_count = known_bins.ndim == 0 and known_bins.dtype.kind in "iu" and known_bins > 0
     if not is_count and (known_bins.ndim != 1 or known_bins.size < 2):
         raise DeclarationValueError(f"np.histogram wants a number of bins, or two edges or more, got {told(bins)}")
-    edges = np.histogram_bin_edges(np.zeros(0, values.dtype), known_bins[()], range)
+    try:
+        edges = np.histogram_bin_edges(np.zeros(0, values.dtype), known_bins[()], range)
+    except ValueError as error:  # that are not in order, or not finite
+        raise DeclarationValueError(f"np.histogram has no bins {told(bins)} in the range {range!r}: {error}") from None
     # Places 0 and the last one are outside; the last bin has its right edge.
     inside = ops.minimum(*unify([searchsorted(edges, values, "right"), len(edges) - 1]))
-    beyond = ops.greater(*unify([cast(values, np.result_type(values.dtype, edges.dtype)), edges[-1]]))
+    beyond = ops.greater(*unify([cast(values, common_dtype([values.dtype, edges.dtype])), edges[-1]]))
     known = ops.logical_not(ops.isnan(values)) if values.type.is_float else full(True, beyond.type)
     outside = ops.logical_or(beyond, ops.logical_not(known))
     places = ops.where(outside, full(0, inside.type), inside)
-    counted = full(1, TensorType(INDEX, values.shape)) if weights is None else ravel(weights)
+    counted = full(1, TensorType(INDEX, values.shape)) if weights is None else _weights(as_node(a), as_node(weights))
     zeros = full(0, TensorType(counted.dtype, (len(edges),)))
     counts = part(ops.scatter_add(zeros, counted, places, axes=(0,)), 0, 1)
     if density:
         total = ops.sum_(cast(counts, FLOAT), axes=(0,))
         counts = divide(divide(counts, np.diff(edges)), total)
     return counts, as_node(edges)
+
+
+def _weights(x: Node, weights: Node) -> Node:
+    """What each element of a histogram counts; True is 1."""
+    if weights.shape != x.shape:
+        raise DeclarationValueError(f"np.histogram wants a weight for each of {x.type}, got {weights.type}")
+    return ravel(cast(weights, INDEX) if weights.dtype == BOOL else weights)
 
 
 def _known(name: str, what: str, value: Any) -> np.ndarray:

@@ -15,8 +15,22 @@ from graphc.arithmetic import clip, divide, maximum, multiply, sqrt, square, sub
 from graphc.ir import ops
 from graphc.ir.core import Node, full
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
+from graphc.ir.half import SINGLE
+from graphc.ir.types import is_half
 from graphc.layout import concatenate, expand_dims, reshape, squeeze, transpose
-from graphc.operands import INDEX, Operand, as_axis, as_float, as_node, cast, dtype_of, result_dtype, shape_text, told
+from graphc.operands import (
+    FLOAT,
+    INDEX,
+    Operand,
+    as_axis,
+    as_float,
+    as_node,
+    cast,
+    dtype_of,
+    result_dtype,
+    shape_text,
+    told,
+)
 from graphc.products import matmul
 from graphc.reductions import Axis, all, count_nonzero, extreme, mean, sum
 
@@ -34,10 +48,10 @@ def average(a: Operand, axis: Axis = None, weights: Operand = None, *, keepdims:
     dtype = result_dtype(x, factors) if x.type.is_float else result_dtype(x, factors, np.empty(0, "float64"))
     if factors.shape != x.shape:
         factors = _along(factors, x, axis)
-    x, factors = cast(x, dtype), cast(factors, dtype)
-    return divide(
-        sum(multiply(x, factors), axis, keepdims=keepdims), sum(_spread(factors, x), axis, keepdims=keepdims)
-    )
+    wide = SINGLE if is_half(dtype) else dtype  # the sums of halves may overflow where the mean does not
+    x, factors = cast(x, wide), cast(factors, wide)
+    total = sum(multiply(x, factors), axis, keepdims=keepdims)
+    return cast(divide(total, sum(_spread(factors, x), axis, keepdims=keepdims)), dtype)
 
 
 def _along(weights: Node, x: Node, axis: Axis) -> Node:
@@ -64,7 +78,10 @@ def cov(
     m: Operand, y: Operand = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None, *,
     dtype: Any = None,
 ) -> Node:  # fmt: skip
-    """The covariances of variables, which are rows (columns, if not `rowvar`) of one array or two."""
+    """The covariances of variables, which are rows (columns, if not `rowvar`) of one array or two: float64."""
+    if dtype is not None and is_half(wanted := dtype_of(dtype)):
+        m, y = cast(as_node(m), wanted), None if y is None else cast(as_node(y), wanted)
+        return cast(cov(m, y, rowvar, bias, ddof, dtype=SINGLE), wanted)
     variables = _variables(m, rowvar, dtype)
     if y is not None:
         other = _variables(y, rowvar, dtype)
@@ -78,7 +95,7 @@ def cov(
 
 
 def _variables(m: Operand, rowvar: bool, dtype: Any) -> Node:
-    x = as_float(m) if dtype is None else cast(as_node(m), dtype_of(dtype))
+    x = cast(as_node(m), FLOAT if dtype is None else dtype_of(dtype))
     if len(x.shape) > 2:
         raise DeclarationValueError(f"covariances are of one or two axes, not of {x.type}")
     if len(x.shape) == 2:
@@ -87,7 +104,10 @@ def _variables(m: Operand, rowvar: bool, dtype: Any) -> Node:
 
 
 def corrcoef(x: Operand, y: Operand = None, rowvar: bool = True, *, dtype: Any = None) -> Node:
-    """The correlations of variables, which are rows (columns, if not `rowvar`) of one array or two."""
+    """The correlations of variables, which are rows (columns, if not `rowvar`) of one array or two: float64."""
+    if dtype is not None and is_half(wanted := dtype_of(dtype)):
+        x, y = cast(as_node(x), wanted), None if y is None else cast(as_node(y), wanted)
+        return cast(corrcoef(x, y, rowvar, dtype=SINGLE), wanted)
     covariances = cov(x, y, rowvar, dtype=dtype)
     if not covariances.shape:
         return divide(covariances, covariances)
@@ -140,6 +160,8 @@ def _count(x: Node, axis: Axis, keepdims: bool) -> Node:
 def nanmean(a: Operand, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Node:
     """The mean of what is not NaN: nan over nothing."""
     x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
+    if is_half(x.dtype):  # whose sum, or number, may overflow where the mean does not
+        return cast(nanmean(cast(x, SINGLE), axis, keepdims=keepdims), x.dtype)
     return divide(sum(_filled(x, 0), axis, keepdims=keepdims), _count(x, axis, keepdims))
 
 
@@ -149,6 +171,9 @@ def nanvar(
 ) -> Node:  # fmt: skip
     """The mean squared distance from the mean, of what is not NaN: nan, with gradient 0, of no more than `ddof`."""
     x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
+    if is_half(x.dtype):
+        wide = nanvar(cast(x, SINGLE), axis, ddof=ddof, keepdims=keepdims, correction=correction)
+        return cast(wide, x.dtype)
     distances = subtract(x, nanmean(x, axis, keepdims=True))
     squares = square(where(ops.isnan(x), 0, distances))
     count = subtract(_count(x, axis, keepdims), ddof if correction is None else correction)
@@ -161,7 +186,9 @@ def nanstd(
     correction: float | None = None,
 ) -> Node:  # fmt: skip
     """The square root of `nanvar`."""
-    return sqrt(nanvar(a, axis, dtype, ddof=ddof, keepdims=keepdims, correction=correction))
+    x = as_float(a) if dtype is None else cast(as_node(a), dtype_of(dtype))
+    wide = cast(x, SINGLE) if is_half(x.dtype) else x  # rounded once
+    return cast(sqrt(nanvar(wide, axis, ddof=ddof, keepdims=keepdims, correction=correction)), x.dtype)
 
 
 def _nan_extremum(reduce: Callable[..., Node], lowest: bool) -> Callable[..., Node]:

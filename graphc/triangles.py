@@ -13,7 +13,7 @@ from graphc.ir.dims import Dim, Extent, dim_max, dim_min
 from graphc.ir.errors import DeclarationValueError
 from graphc.ir.types import Shape
 from graphc.layout import expand_dims, moveaxis, ravel, reshape, stack, whole_number, window
-from graphc.operands import FLOAT, INDEX, Operand, as_axis, as_node, as_shape, broadcast, cast, dtype_of
+from graphc.operands import FLOAT, INDEX, Operand, as_axis, as_node, as_shape, broadcast, cast, common_dtype, dtype_of
 from graphc.reductions import sum as sum_over
 
 # diagonals ------------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def vander(x: Operand, N: int | None = None, increasing: bool = False) -> Node:
             f"np.vander of {vector.type} wants its number of columns known at the declaration", hint="give N="
         )
     count = whole_number("np.vander", "N", given)
-    vector = cast(vector, dtype_of(np.promote_types(vector.dtype, INDEX)))
+    vector = cast(vector, common_dtype([vector.dtype, INDEX]))
     if count <= 0:
         return full(0, vector.type.with_shape((*vector.shape, 0)))
     exponents = range(count) if increasing else range(count - 1, -1, -1)

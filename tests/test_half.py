@@ -104,6 +104,30 @@ def test_functions_of_halves_are_halves(dtype):
     assert np.float_power(x, 2).dtype == np.float64
 
 
+def test_extrema_and_places_of_halves(dtype):
+    x = Input((4,), dtype, name="x")
+    values = np.array([3, np.nan, -1, 2], dtype)
+    chosen = {"where": np.array([True, False, True, False])}
+    cases = (
+        (np.nanmax(x), 3, dtype), (np.nanmin(x), -1, dtype), (np.nanargmax(x), 0, np.int64),
+        (np.nanargmin(x), 2, np.int64), (np.max(x, initial=-5, **chosen), 3, dtype),
+        (np.min(x, initial=5, **chosen), -1, dtype), (np.quantile(x[2:], 0.5), 0.5, dtype),
+        (np.percentile(x[2:], 50), 0.5, dtype),
+    )  # fmt: skip
+    found = graphc.compile([view for view, _, _ in cases], target="interpret")(x=values)
+    for (_, expected, of), got in zip(cases, found, strict=True):
+        assert (got.dtype, float(got)) == (of, expected)
+
+
+def test_what_has_no_dtype_in_common_with_bfloat16_is_refused():
+    pytest.importorskip("ml_dtypes")
+    x = Input((4,), "bfloat16", name="x")
+    for declare in (lambda: np.vander(x, 2), lambda: np.digitize(x, [0, 1]), lambda: np.searchsorted([0, 1], x)):
+        with pytest.raises(DeclarationTypeError, match="have no common dtype"):
+            declare()
+    assert np.vander(x.astype("float32"), 2).dtype == np.float64
+
+
 def test_bfloat16_meets_others():
     pytest.importorskip("ml_dtypes")
     bfloat16 = named_dtype("bfloat16")
@@ -334,6 +358,37 @@ def test_gradients_of_long_reductions_do_not_overflow(dtype, target):
     for loss, slope in ((np.max(x), 1 / 70_000), (graphc.logsumexp(x), 1 / 70_000), (graphc.norm(x), 70_000**-0.5)):
         found = graphc.compile(loss, wrt=[x], target=target).value_and_grad(x=ones)[1]["x"]
         assert_same_halves(found, np.full(70_000, reference(slope, dtype)), apart=1)
+
+
+def test_statistics_of_halves_do_not_overflow(target):
+    x = Input((4,), F16, name="x")
+    large = np.array([6e4, 5e4, 5e4, 6e4], F16)
+    w = np.array([2, 1, 1, 2], F16)
+    views = (
+        np.median(x), np.nanmean(x), np.nanstd(x), np.average(x, weights=w), np.nanvar(x / 50),
+        np.average(x / 50, weights=x), np.cov(x / 25, dtype=F16), np.corrcoef(x, -x, dtype=F16)[0, 1],
+    )  # fmt: skip
+    small, variables = ((large / F16.type(by)).astype(float) for by in (50, 25))
+    expected = (
+        55_000, 55_000, 5_000, 340_000 / 6, small.var(), np.average(small, weights=large.astype(float)),
+        np.cov(variables), -1,
+    )  # fmt: skip
+    for got, want in zip(graphc.compile(views, target=target)(x=large), expected, strict=True):
+        assert got.dtype == F16
+        assert float(got) == pytest.approx(want, rel=2.0**-9)
+
+
+def test_gradients_of_products_of_halves_do_not_overflow(target):
+    values = np.array([256, 512, 3, 1 / 256, 1 / 512], F16)  # 256 * 512 overflows
+
+    def slopes(dtype, target):
+        x = Input((5,), dtype, name="x")
+        recurring = graphc.linear_recurrence(x, np.ones(5, dtype), axis=0)
+        losses = (np.prod(x), np.cumprod(x)[-1], recurring[-1])
+        program = graphc.compile([graphc.grad(loss, x)[2] for loss in losses], target=target)
+        return np.array([float(slope) for slope in program(x=values.astype(dtype))])
+
+    np.testing.assert_allclose(slopes("float16", target), slopes("float64", "interpret"), rtol=2.0**-9)
 
 
 def test_products_accumulate_wide(dtype, target):

@@ -124,6 +124,12 @@ def test_pieces() -> None:
     check(PIECES, symbolic=True)
 
 
+def test_several_values_are_inserted_at_a_slice_of_one_position() -> None:
+    at = slice(1, 2)
+    cases = [one(lambda x: np.insert(x, at, [9, 8]), V), one(lambda x: np.insert(x, at, 7, axis=0), A)]
+    check([*cases, one(lambda x: np.insert(x, at, [[9, 8]] * x.shape[0], axis=1), A)], every=100)
+
+
 def test_what_splits_and_unstacks_give_is_a_tuple_of_views() -> None:
     x = Input(("N", 4), name="x")
     left, right = np.split(x, 2, axis=1)

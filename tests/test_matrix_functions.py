@@ -88,6 +88,17 @@ def test_products() -> None:
     check([case for case in PRODUCTS if len(case[1]) != 1 or case[1][0].ndim > 1][:13], symbolic=True)
 
 
+def test_the_axis_of_a_vecdot_is_that_of_each_operand() -> None:
+    cases = [
+        one(lambda x, y: np.linalg.vecdot(x, y, axis=0), RNG.normal(size=(3, 3, 3)), Q[0]), one(np.vecdot, T, A),
+        one(lambda x, y: np.linalg.vecdot(x, y, axis=-2), T, A), one(np.vecdot, K, K[0]), one(np.vecdot, B, ~B),
+        one(np.linalg.vecdot, K.astype("uint8"), K.astype("int8")), one(np.vecdot, A[:, :0], A[:, :0]),
+    ]  # fmt: skip
+    check(cases, every=100)
+    check([cases[0], cases[1]], symbolic=True, every=100)
+    check_gradients(cases[:3])
+
+
 def test_gradients() -> None:
     cases = [*DIAGONALS[::2], *PRODUCTS[::2], *CROSSES[::2], *VANDERS[:3]]
     check_gradients([case for case in cases if all(array.dtype == "float64" and array.size for array in case[1])])
@@ -250,6 +261,9 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: np.linalg.multi_dot([x, x.T, s]), ValueError, "may be vectors; got f64[N,4], f64[4,N], f64[]"),
     (lambda: np.linalg.matrix_power(x, 2), ValueError, "wants a square matrix, or a stack of them, got f64[N,4]"),
     (lambda: np.linalg.outer(x, v), ValueError, "np.linalg.outer wants vectors, got f64[N,4] and f64[6]"),
+    (lambda: np.vecdot(x, x[:, :1]), ValueError, "the vectors of f64[N,4] and f64[N,1] along axis -1 differ"),
+    (lambda: np.linalg.vecdot(x, x.T, axis=0), ValueError, "along axis 0 differ: N is not 4"),
+    (lambda: np.linalg.vecdot(x, 2.0), ValueError, "np.vecdot wants vectors, got f64[N,4] and f64[]"),
     (lambda: np.polyval(u, 1.0), ValueError, "np.polyval wants a vector of known length as coefficients, got f64[N]"),
     (lambda: np.convolve(x, v), ValueError, "np.convolve wants vectors, got f64[N,4] and f64[6]"),
     (lambda: np.convolve(v, v, "half"), ValueError, "np.convolve has no mode 'half'\n  there are full, same, valid"),

@@ -69,6 +69,17 @@ def test_spacing() -> None:
     check(np.spacing, S)
 
 
+def test_neighbours_of_halves_are_refused() -> None:
+    for dtype in ("float16", "int8", "uint8", "bool"):
+        x = Input((2,), dtype, name="x")
+        for declare in (np.spacing, lambda x: np.nextafter(x, x)):
+            with pytest.raises(DeclarationError, match=f"of {dtype} is one of float16, whose neighbours") as caught:
+                declare(x)
+            assert "cast it: x.astype('float32')" in str(caught.value)
+    x = Input((2,), "float16", name="x")
+    assert np.nextafter(x, np.float32(1)).dtype == np.spacing(Input((2,), "int16", name="k")).dtype == np.float32
+
+
 def test_functions_with_two_results() -> None:
     for array in (A - 0.5, S, K, EDGES):
         for part in (0, 1):

@@ -277,6 +277,34 @@ def test_functions_over_empty_axes():
         np.testing.assert_array_equal(graphc.compile(function(view), target="interpret")(x=x), function(x))
 
 
+@pytest.mark.parametrize("function", [np.max, np.min])
+def test_extrema_of_no_booleans_are_refused(function):
+    x = np.array([[True, False, True], [True, False, False]])
+    for shape in ((2, 3), ("N", 3)):
+        program = graphc.compile(function(Input(shape, "bool", "x"), axis=0), target="interpret")
+        np.testing.assert_array_equal(program(x=x), function(x, axis=0))
+    with pytest.raises(graphc.FeedError, match="over axis 0 of"):
+        program(x=x[:0])
+    with pytest.raises(DeclarationError, match="over an empty axis has no value"):
+        function(Input((0, 3), "bool", "x"), axis=0)
+    assert function(Input((0, 3), "bool", "x"), axis=1).shape == (0,)
+
+
+@pytest.mark.parametrize("function", [np.sum, np.prod, np.nansum, np.nanprod])
+def test_sums_and_products_of_truth(function):
+    x = np.array([[0, 1, 2], [0, 0, np.nan], [0.25, 1, 1]])
+    mask = np.array([True, False, True])
+    for keywords in ({}, {"axis": 0}, {"axis": 1}, {"axis": 1, "where": mask}, {"axis": 0, "initial": 3}):
+        for given in (x, x > 0, x.astype("float32")):
+            view = function(Input(("N", 3), given.dtype, "x"), dtype=bool, **keywords)
+            want = function(given, dtype=bool, **keywords)
+            found = graphc.compile(view, target="interpret")(x=given)
+            assert found.dtype == want.dtype == bool
+            np.testing.assert_array_equal(found, want)
+    truth = graphc.compile(np.trace(Input((3, 3), name="x"), dtype=bool), target="interpret")
+    assert truth(x=x) and not truth(x=np.zeros((3, 3)))
+
+
 @pytest.mark.parametrize(
     ("declare", "text"),
     [
@@ -293,6 +321,7 @@ def test_functions_over_empty_axes():
         (lambda x: np.gradient(x[:1], axis=0), "np.gradient along axis 0 of (1, 4) wants at least 2 points"),
         (lambda x: np.ediff1d(x.astype("uint8"), to_end=3), "np.ediff1d of uint8 cannot begin or end with int64"),
         (lambda x: np.gradient(x > 0), "np.gradient of booleans"),
+        (lambda x: np.gradient(x, axis=(0, -2)), "np.gradient wants each axis once, got axis=(0, -2)"),
         (lambda x: graphc.linear_recurrence(x, x, axis=2), "axis 2 is not there"),
     ],
 )

@@ -227,6 +227,8 @@ def test_bincount_counts_below_its_length():
     view, weights = Input(("N",), "int64", "k"), Input(("N",), name="w")
     np.testing.assert_array_equal(values(np.bincount(view, minlength=6), k=k), np.bincount(k, minlength=6))
     np.testing.assert_array_equal(values(np.bincount(view, weights, 5), k=k, w=w), np.bincount(k, w))
+    truth = np.bincount(Input(("N",), "bool", "m"), weights, 3)
+    np.testing.assert_array_equal(values(truth, m=k > 0, w=w), np.bincount(k > 0, w, 3))
     known = np.bincount(k, Input((4,), name="w"))
     np.testing.assert_array_equal(values(known, w=w), np.bincount(k, w))
     slopes = values(grad(np.sum(known * np.arange(5)), known.args[0]), w=w)
@@ -235,6 +237,15 @@ def test_bincount_counts_below_its_length():
         for target in ("interpret", "cpu"):
             with pytest.raises(FeedError, match="out of range"):
                 values(np.bincount(view, minlength=6), target, k=np.array([wrong]))
+
+
+def test_boolean_weights_count_the_true_ones():
+    x = np.array([0.5, 1.5, 1.7, 2.5])
+    mask = np.array([True, True, True, False])
+    counts, _ = np.histogram(Input((4,), name="x"), 3, (0, 3), weights=Input((4,), "bool", "m"))
+    found = values(counts, x=x, m=mask)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, [1, 2, 0])
 
 
 # gradients ------------------------------------------------------------------------------------------------------------
@@ -340,6 +351,13 @@ def test_compiled_programs_sort():
         (np.nonzero, "np.nonzero of a view has a shape that depends on its values\n  keep the mask"),
         (np.flatnonzero, "np.flatnonzero of a view has a shape that depends on its values"),
         (np.argwhere, "np.argwhere of a view has a shape that depends on its values"),
+        (lambda x: graphc.top_k(x, 1.5), "graphc.top_k wants k as an int known at the declaration, got 1.5"),
+        (lambda x: np.bincount(x[0].astype("int64"), None, "a"), "np.bincount wants minlength as an int known at the"),
+        (lambda x: np.partition(x, True), "np.partition wants kth as an integer, or several, got True"),
+        (lambda x: np.histogram(x, 3, (0, 1), weights=x[0]), "np.histogram wants a weight for each of f64[3,4], got"),
+        (lambda x: np.histogram(x, 3, (1, 0)), "np.histogram has no bins 3 in the range (1, 0): max must be larger"),
+        (lambda x: np.histogram(x, 3, (0, np.inf)), "np.histogram has no bins 3 in the range (0, inf)"),
+        (lambda x: np.histogram(x, [2, 1]), "np.histogram has no bins [2, 1] in the range None: `bins` must"),
         (lambda x: graphc.top_k(x, 5), "top_k: there are no 5 elements along axis 1 of (3, 4)"),
     ],
 )

@@ -117,8 +117,8 @@ def test_covariances_are_numpys(function):
     for dtype in ("float64", "float32"):
         expected = np.asarray(function(x.astype(dtype)))  # NumPy's are float64 at least
         found = values(function(Input((3, 5), dtype, "x")), x=x.astype(dtype))
-        assert found.shape == expected.shape
-        np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-6)
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
     view = Input((3, 5), name="x")
     if function is not np.corrcoef:
         return

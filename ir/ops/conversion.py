@@ -47,24 +47,24 @@ stop_gradient = elementwise("stop_gradient", _same, "{0}", PiecewiseConstant(), 
 
 
 def rules_in_single(jvp: Rule, vjp: Rule) -> Custom:
-    """The rules of an op of one operand; of a half they are computed in float32, where sums neither stop nor overflow.
+    """The rules of an op of one dtype; of halves they are computed in float32, where sums neither stop nor overflow.
 
     They then are rules of the op in float32, which is what computes its value too.
     """
 
     def wide(node: Node) -> Node:
-        return node.op(cast(node.operands[0], dtype=SINGLE), **dict(node.attrs))
+        return node.op(*(cast(operand, dtype=SINGLE) for operand in node.operands), **dict(node.attrs))
 
-    def wide_jvp(node: Node, tangents: tuple[Node]) -> Any:
+    def wide_jvp(node: Node, tangents: tuple[Node | None, ...]) -> Any:
         if not is_half(node.dtype):
             return jvp(node, tangents)
-        return cast(jvp(wide(node), (cast(tangents[0], dtype=SINGLE),)), dtype=node.dtype)
+        moved = tuple(None if tangent is None else cast(tangent, dtype=SINGLE) for tangent in tangents)
+        return cast(jvp(wide(node), moved), dtype=node.dtype)
 
     def wide_vjp(node: Node, ct: Node) -> Any:
         if not is_half(node.dtype):
             return vjp(node, ct)
-        (result,) = vjp(wide(node), cast(ct, dtype=SINGLE))
-        return (cast(result, dtype=node.dtype),)
+        return tuple(cast(result, dtype=node.dtype) for result in vjp(wide(node), cast(ct, dtype=SINGLE)))
 
     return Custom(wide_jvp, wide_vjp)
 

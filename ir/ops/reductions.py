@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir.core import ANY, NUMBER, Custom, Discrete, Guard, Node, Op, full
+from graphc.ir.core import ANY, NUMBER, Discrete, Guard, Node, Op, full
 from graphc.ir.dims import product
 from graphc.ir.errors import DeclarationValueError
 from graphc.ir.ops.checks import at_least_zero, check_axis, check_dtype, show, without
@@ -59,7 +59,7 @@ prod = Op(
     accepts=NUMBER,
     infer=reduction_infer("prod", NUMBER),
     evaluate=_prod_evaluate,
-    derivative=Custom(
+    derivative=rules_in_single(
         jvp=lambda node, tangents: sum_(_slopes(node) * tangents[0], axes=node["axes"]),
         vjp=lambda node, ct: (_slopes(node) * restore(ct, node["axes"], node.operands[0].shape),),
     ),

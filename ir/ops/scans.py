@@ -16,7 +16,7 @@ from graphc.ir.core import FLOAT, NUMBER, Custom, Linear, Node, Op, full, same_t
 from graphc.ir.errors import DeclarationTypeError
 from graphc.ir.ops.checks import check_axis, check_dtype
 from graphc.ir.ops.comparison import equal, isnan, logical_or, where
-from graphc.ir.ops.conversion import stop_gradient
+from graphc.ir.ops.conversion import rules_in_single, stop_gradient
 from graphc.ir.ops.indexing import INDEX, gather, iota, scatter_add
 from graphc.ir.types import TensorType
 
@@ -140,7 +140,7 @@ recurrence = Op(
     accepts=FLOAT,
     infer=_recurrence_infer,
     evaluate=_recurrence_evaluate,
-    derivative=Custom(_recurrence_jvp, _recurrence_vjp),
+    derivative=rules_in_single(_recurrence_jvp, _recurrence_vjp),
     numpy=("linear_recurrence",),
     domain=(-1.0, 1.0),
     note="y[k] = a[k] * y[k - 1] + b[k] from 0; exclusive: y[k - 1]; reverse: from the end; float32 runs in float64",
@@ -159,7 +159,7 @@ cumprod = Op(
     accepts=NUMBER,
     infer=_infer("cumprod"),
     evaluate=lambda x, axis, reverse, exclusive: _scanned(np.multiply, 1, x, axis, reverse, exclusive),
-    derivative=Custom(_cumprod_jvp, lambda node, ct: (_pulled(node, node.operands[0], ct) * _before(node),)),
+    derivative=rules_in_single(_cumprod_jvp, lambda node, ct: (_pulled(node, node.operands[0], ct) * _before(node),)),
     numpy=("cumprod", "cumulative_prod"),
     note="exclusive: 1 first; reverse: from the end; no derivative divides: exact through zeros; integers wrap around",
 )
