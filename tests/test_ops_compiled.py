@@ -53,7 +53,10 @@ ADJOINTS = {"elementwise": ((5,), (4,)), "linalg": ((3, 3), (N, 3, 2))}
 # Which zero is the larger one NumPy leaves to the processor.
 TIES = ("maximum", "minimum", "max", "min", "scatter_max", "scatter_min")
 # Their terms may cancel.
-SUMS = ("sum", "matmul", "logsumexp", "log_softmax", "norm", "softmax", "scatter_add", "cumsum", "recurrence")
+SUMS = (
+    "sum", "matmul", "logaddexp", "logaddexp2", "logsumexp", "log_softmax", "norm", "softmax", "scatter_add", "cumsum",
+    "recurrence",
+)  # fmt: skip
 # So may those of these below 0.
 REFLECTED = ("gammaln", "digamma", "polygamma")
 ULP = 8
