@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy.stats import multivariate_normal
 
 import graphc
@@ -49,6 +50,7 @@ def test_a_gaussian_process_has_the_analytic_gradient():
         np.testing.assert_allclose([grads["scale"], grads["noise"]], expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.full
 def test_the_hessian_of_a_gaussian_process():
     rng = np.random.default_rng(1)
     likelihood, (scale, noise) = gaussian_process()

@@ -117,6 +117,7 @@ def test_joint_programs_give_the_values_of_the_graph(parts):
         check(found, Case(graph, feeds_of(program, rows)), ulp=400, magnitude=1.0)
 
 
+@pytest.mark.full
 def test_the_same_every_time_and_by_rounding_the_same_for_every_number_of_threads():
     feeds = feeds_of(graphc.compile(Network.loss), 3000)
     feeds = {name: feeds[name] for name in ("x", "y")}
