@@ -26,18 +26,19 @@ from graphc import (
     triangles,
 )
 
+
+def _where_there(**functions: Callable[..., Any]) -> dict[Any, Callable[..., Any]]:
+    """The functions that this version of NumPy has, and others have not."""
+    return {getattr(np, name): function for name, function in functions.items() if hasattr(np, name)}
+
+
 # The calls that go through `__array_ufunc__`.
 UFUNCS: dict[Any, Callable[..., Any]] = {
     **arithmetic.UFUNCS,
     **pointwise.UFUNCS,
     np.matmul: products.matmul,
     np.vecdot: products.vecdot,
-    # of newer versions of NumPy
-    **{
-        getattr(np, name): function
-        for name, function in (("matvec", products.matvec), ("vecmat", products.vecmat))
-        if hasattr(np, name)
-    },
+    **_where_there(matvec=products.matvec, vecmat=products.vecmat),
 }
 
 # The calls that go through `__array_function__`.
@@ -184,21 +185,11 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: len(a.shape),
     np.size: layout.size,
-    # of newer versions of NumPy
-    **{
-        getattr(np, name): function
-        for name, function in (("unstack", pieces.unstack), ("astype", arithmetic.astype))
-        if hasattr(np, name)
-    },
+    **_where_there(
+        unstack=pieces.unstack, astype=arithmetic.astype, cumulative_sum=scans.cumulative_sum,
+        cumulative_prod=scans.cumulative_prod, trapz=scans.trapezoid,
+    ),
 }
-
-# What some versions of NumPy have and others have not.
-_VERSIONED = {
-    "cumulative_sum": scans.cumulative_sum,
-    "cumulative_prod": scans.cumulative_prod,
-    "trapz": scans.trapezoid,
-}
-FUNCTIONS |= {getattr(np, name): function for name, function in _VERSIONED.items() if hasattr(np, name)}
 
 # What to write instead of functions whose result has a shape that depends on values.
 SHAPELESS: dict[str, str] = {
@@ -248,3 +239,8 @@ def written(function: Any) -> str:
     if getattr(function, "__module__", "") == "numpy.linalg":
         return f"linalg.{name}" if hasattr(np, name) or name in NAMESAKES else name
     return f"np.{name}" if name in NAMESAKES else name
+
+
+def numpy_name(function: Any) -> str:
+    """How a function of NumPy is written: ``np.linalg.norm``."""
+    return f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy", "np", 1)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.build import build
-from graphc.dispatch import ACCUMULATES, FUNCTIONS, UFUNCS, written
+from graphc.dispatch import ACCUMULATES, FUNCTIONS, UFUNCS, numpy_name, written
 from graphc.ir.dims import Dim
 from graphc.ir.graph import naming
 from graphc.leaves import Param
@@ -44,7 +44,7 @@ _SIGNS: Mapping[str, str] = {"negative": "-", "positive": "+", "invert": "~"}
 
 # graphc's own functions have no prefix.
 _NUMPY = {
-    written(function): f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy", "np")
+    written(function): numpy_name(function)
     for function in (*UFUNCS, *FUNCTIONS)
     if function.__name__.isidentifier()
 } | {f"{ufunc.__name__}.accumulate": f"np.{ufunc.__name__}.accumulate" for ufunc in ACCUMULATES}

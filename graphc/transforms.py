@@ -7,6 +7,7 @@ from typing import Any
 
 from graphc.ir.core import Node, full
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
+from graphc.ir.types import TensorType
 from graphc.operands import Operand, broadcast, cast, lift, number
 from graphc.passes import transforms
 from graphc.passes.transforms import gradient, tangent
@@ -49,7 +50,7 @@ def jvp(y: View, wrt: View | Sequence[View], tangents: Operand) -> View:
     def push(y: Node, wrt: list[Node], tangents: list[Operand]) -> Node:
         moving = [_of_type(one, node, "tangent") for one, node in zip(tangents, wrt, strict=True)]
         (result,) = tangent([y], wrt, moving, names)
-        return full(0, y.type) if result is None else result
+        return _or_zeros([result], [y.type])[0]
 
     return apply("jvp", push, (y, views, directions))  # type: ignore[no-any-return]
 
@@ -143,8 +144,7 @@ def hvp(y: View, x: View | Sequence[View], v: Operand) -> Any:
 
     def push(y: Node, wrt: list[Node], tangents: list[Operand]) -> tuple[Node, ...]:
         moving = [_of_type(one, node, "vector") for one, node in zip(tangents, wrt, strict=True)]
-        found = tangent(_gradients(y, wrt, None, names), wrt, moving, names)
-        return tuple(full(0, node.type) if one is None else one for one, node in zip(found, wrt, strict=True))
+        return tuple(_or_zeros(tangent(_gradients(y, wrt, None, names), wrt, moving, names), [x.type for x in wrt]))
 
     results = apply("hvp", push, (y, views, directions))
     return results[0] if isinstance(x, View) else results
@@ -180,18 +180,17 @@ def _directions(name: str, y: Any, wrt: Any, tangents: Any) -> tuple[list[View],
 
 
 def _gradients(y: Node, wrt: list[Node], seed: Node | None, names: dict[Node, str]) -> list[Node]:
-    """The gradients, zeros where nothing flows."""
-    found = gradient(y, wrt, seed, names)
-    return [full(0, node.type) if one is None else one for one, node in zip(found, wrt, strict=True)]
+    return _or_zeros(gradient(y, wrt, seed, names), [node.type for node in wrt])
 
 
 def _jacobians(y: Node, wrt: list[Node], names: dict[Node, str]) -> list[Node]:
-    """The Jacobians, zeros where nothing flows."""
-    found = transforms.jacobian(y, wrt, names)
-    return [
-        full(0, y.type.with_shape((*y.shape, *node.shape))) if one is None else one
-        for one, node in zip(found, wrt, strict=True)
-    ]
+    types = [y.type.with_shape((*y.shape, *node.shape)) for node in wrt]
+    return _or_zeros(transforms.jacobian(y, wrt, names), types)
+
+
+def _or_zeros(found: Sequence[Node | None], types: Sequence[TensorType]) -> list[Node]:
+    """Derivatives, zeros of their type where nothing flows."""
+    return [full(0, type) if one is None else one for one, type in zip(found, types, strict=True)]
 
 
 def _of_type(value: Operand, node: Node, what: str) -> Node:

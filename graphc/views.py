@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, ParamSpec
 import numpy as np
 
 from graphc import arithmetic, indexing
-from graphc.dispatch import ACCUMULATES, FUNCTIONS, HINTS, SHAPELESS, UFUNCS, written
+from graphc.dispatch import ACCUMULATES, FUNCTIONS, HINTS, SHAPELESS, UFUNCS, numpy_name, written
 from graphc.ir.core import Node
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import DeclarationError, DeclarationTypeError, DifferentiationError
@@ -135,8 +135,8 @@ class View:
             known = inspect.signature(FUNCTIONS[func]).parameters
             unknown = [key for key in given if key not in known]
             if unknown:
-                self._refuse_keyword(_numpy_name(func), unknown[0], [*known][1:])
-            self._refuse(f"{_numpy_name(func)} of a view: {error}")
+                self._refuse_keyword(numpy_name(func), unknown[0], [*known][1:])
+            self._refuse(f"{numpy_name(func)} of a view: {error}")
         return apply(written(func), FUNCTIONS[func], args, given)
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -192,8 +192,8 @@ class View:
 
     def _refuse_keyword(self, name: str, keyword: str, known: Iterable[str] = ()) -> NoReturn:
         takes = f"it takes {', '.join(known)}" if known else "write x.astype(...) before or after it"
-        instead = "write np.linalg.vecdot(x1, x2, axis=...)" if (name, keyword) == ("np.vecdot", "axis") else takes
-        self._refuse(f"{name} of a view takes no {keyword}=", _KEYWORD_HINTS.get(keyword, instead))
+        hint = _KEYWORD_HINTS.get(f"{name} {keyword}", _KEYWORD_HINTS.get(keyword, takes))
+        self._refuse(f"{name} of a view takes no {keyword}=", hint)
 
     def _refuse_function(self, function: Callable[..., Any]) -> NoReturn:
         name = function.__name__
@@ -201,11 +201,11 @@ class View:
             instead = f"write graphc.{name}(x)" if name in OPS else None
             self._refuse(f"{name}, a ufunc that is not NumPy's, does not work on views", instead)
         if name in SHAPELESS:
-            self._refuse(f"{_numpy_name(function)} of a view has a shape that depends on its values", SHAPELESS[name])
-        names = {one.__name__: _numpy_name(one) for one in (*FUNCTIONS, *UFUNCS) if one.__name__.isidentifier()}
+            self._refuse(f"{numpy_name(function)} of a view has a shape that depends on its values", SHAPELESS[name])
+        names = {one.__name__: numpy_name(one) for one in (*FUNCTIONS, *UFUNCS) if one.__name__.isidentifier()}
         near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.4)
         nearest = f"the nearest that work: {', '.join(names[one] for one in near)}" if near else None
-        self._refuse(f"{_numpy_name(function)} does not work on views yet", HINTS.get(name, nearest))
+        self._refuse(f"{numpy_name(function)} does not work on views yet", HINTS.get(name, nearest))
 
     # operators --------------------------------------------------------------------------------------------------------
 
@@ -597,11 +597,6 @@ def _unwrap(value: Any, views: list[View]) -> Any:
     return value
 
 
-def _numpy_name(function: Any) -> str:
-    """How a function of NumPy is written: ``np.linalg.norm``."""
-    return f"{getattr(function, '__module__', None) or 'numpy'}.{function.__name__}".replace("numpy", "np", 1)
-
-
 def _one(result: Any) -> View:
     assert isinstance(result, View)
     return result
@@ -625,7 +620,8 @@ _METHOD_HINTS = {
     "outer": "add axes: x[:, None] * y[None, :]",
     "at": "write x.at[index].add(value): a new view",
 }
-_KEYWORD_HINTS = {
+_KEYWORD_HINTS = {  # by keyword, or by function and keyword
+    "np.vecdot axis": "write np.linalg.vecdot(x1, x2, axis=...)",
     "out": "views are immutable: use the result",
     "where": "write np.where(condition, x, 0), and reduce that",
     "initial": "write np.maximum(initial, result) or initial + result",

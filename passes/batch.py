@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from graphc.ir.core import Node
 from graphc.ir.dims import Extent
 from graphc.ir.graph import toposort
 from graphc.ir.ops import sum_
 from graphc.ir.ops.custom import cotangent, custom_vjp, parts
-from graphc.ir.ops.layout import in_stack
+from graphc.ir.ops.layout import in_stack, one_further
 
 
 def batch(roots: Sequence[Node], stacks: Mapping[Node, Node], size: Extent) -> list[Node | None]:
@@ -55,20 +56,18 @@ def _batched(node: Node, new: Mapping[Node, Node], moved: Collection[Node], size
     if node.op.batch is not None:
         result: Node = node.op.batch(node, operands, size)
         return result
-    return node.op(*operands, **{name: _one_further(name, value) for name, value in node.attrs})
+    return node.op(*operands, **{name: _further(name, value) for name, value in node.attrs})
 
 
 def _stack(node: Node, new: Mapping[Node, Node], size: Extent) -> Node:
     return new[node] if node in new else in_stack(node, size)
 
 
-def _one_further(name: str, value: object) -> object:
+def _further(name: str, value: Any) -> Any:
     """An attribute of an op on arrays with one more leading axis."""
-    if name == "axis" and isinstance(value, int):
+    if name == "axis":
         return value + 1
-    if name == "axes" and isinstance(value, tuple):
-        return tuple(axis + 1 for axis in value)
-    return value
+    return one_further(value) if name == "axes" else value
 
 
 def _custom(node: Node, new: Mapping[Node, Node], size: Extent) -> Node:

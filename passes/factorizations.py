@@ -13,8 +13,8 @@ from graphc.ir import ops
 from graphc.ir.core import Node, Op
 from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loops import Buffer, Straight
-from graphc.passes.products import is_transpose, product_axes
-from graphc.passes.stages import identity
+from graphc.passes.products import is_transpose
+from graphc.passes.stages import axes_of, identity
 
 if TYPE_CHECKING:
     from graphc.passes.lower import Lowering
@@ -55,7 +55,7 @@ def lower_values(whole: Op) -> Callable[[Lowering, Node], None]:
             lower_factorization(lowering, node)
             return
         lowering.lower(shared)
-        axes = product_axes(node)
+        axes = axes_of(node)
         body: list[Straight] = []
         value = lowering.read(shared, identity(axes), body)  # the values come first
         lowering.stage(node, axes, body, value)

@@ -20,7 +20,6 @@ from graphc.ir.loops import (
     IndexValue,
     Kernel,
     Let,
-    Loop,
     Statement,
     Store,
     Straight,
@@ -32,7 +31,7 @@ from graphc.passes.factorizations import FACTORIZATIONS
 from graphc.passes.products import add_library_product, lower_matmul
 from graphc.passes.scans import scan
 from graphc.passes.sorting import lower_argsort, lower_searchsorted
-from graphc.passes.stages import Axes, identity
+from graphc.passes.stages import Axes, axes_of, identity, nested
 
 if TYPE_CHECKING:
     from graphc.passes.lower import Lowering
@@ -44,11 +43,6 @@ BOOL = np.dtype("bool")
 # A float32 sum over more than this many elements (or over a symbolic extent) accumulates in float64, of its elements or
 # of tiles of rows: below it the lanes of a vectorised sum keep the error within a few units in the last place.
 SHORT_SUM = 4096
-
-
-def axes_of(node: Node) -> Axes:
-    """One axis per dimension: a0, a1, ..."""
-    return tuple((f"a{k}", size) for k, size in enumerate(node.shape))
 
 
 def literal(node: Node) -> Const | None:
@@ -341,10 +335,7 @@ def lower_scatter(lowering: Lowering, node: Node) -> None:
 
 def nest(name: str, axes: Axes, body: Sequence[Statement], kind: str, origin: str) -> Kernel:
     """A kernel of loops around a body."""
-    statements: tuple[Statement, ...] = tuple(body)
-    for variable, size in reversed(axes):
-        statements = (Loop(variable, size, kind, statements),)
-    return Kernel(name, statements, origin)
+    return Kernel(name, nested(axes, body, kind), origin)
 
 
 # reductions -------------------------------------------------------------------------------------------------

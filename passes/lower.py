@@ -20,9 +20,9 @@ from graphc.ir.graph import Graph, naming
 from graphc.ir.half import SINGLE, computes_wide
 from graphc.ir.loops import Buffer, Call, Index, Load, Program, Step, Straight, Value
 from graphc.ir.types import Shape, is_half
-from graphc.passes.loop_forms import LOOP_FORMS, axes_of, literal, pointwise
+from graphc.passes.loop_forms import LOOP_FORMS, literal, pointwise
 from graphc.passes.products import settle_sums
-from graphc.passes.stages import Axes, Stage, free_name, identity, stage_kernel
+from graphc.passes.stages import Axes, Stage, axes_of, free_name, identity, stage_kernel
 
 # What is there before anything is computed.
 GIVEN = (INPUT, PARAM, constant, extent)

@@ -17,7 +17,7 @@ from graphc.ir.dims import Extent
 from graphc.ir.loops import Affine, Buffer, Const, Index, Let, Load, Straight, Value, axis
 from graphc.ir.ops.products import matrix_transpose
 from graphc.passes.inline import LONG_ROW
-from graphc.passes.stages import Axes, free_name, identity
+from graphc.passes.stages import Axes, axes_of, free_name, identity
 
 if TYPE_CHECKING:
     from graphc.passes.lower import Lowering
@@ -82,15 +82,10 @@ def is_transpose(operand: Node) -> bool:
 TERM = axis("r0")  # what a product sums over
 
 
-def product_axes(node: Node) -> Axes:
-    """One axis per dimension of a product."""
-    return tuple((f"a{k}", size) for k, size in enumerate(node.shape))
-
-
 def product_written_out(lowering: Lowering, node: Node) -> None:
     """``out[i, j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j] + ...``."""
     left, right = node.operands
-    axes, name = product_axes(node), lowering.names[node]
+    axes, name = axes_of(node), lowering.names[node]
     *batch, row, column = identity(axes)
     body: list[Straight] = []
     total: Value | None = None
@@ -111,7 +106,7 @@ def product_by_rows(lowering: Lowering, node: Node) -> None:
     columns, each element is a dot product: `b` is read by its columns, for which it is turned.
     """
     left, right = node.operands
-    axes = product_axes(node)
+    axes = axes_of(node)
     *batch, row, column = identity(axes)
     if is_short(sides(node)[2]):
         factor = right, (*batch, TERM, column)
@@ -126,7 +121,7 @@ def product_by_terms(lowering: Lowering, node: Node) -> None:
     The longer row is the vector: where that is the one of `a`, it is the result's transpose that is computed.
     """
     (left,), right = node.operands[0].operands, node.operands[1]
-    axes, name = product_axes(node), lowering.names[node]
+    axes, name = axes_of(node), lowering.names[node]
     *batch, row, column = identity(axes)
     factors = (left, (*batch, TERM, row)), (right, (*batch, TERM, column))
     if not is_longer(*sides(node)[:2]):

@@ -20,7 +20,7 @@ from graphc.ir.dims import extent_names
 from graphc.ir.loops import Buffer, Call, Kernel, Load, Loop, Product, Step, axis, walk
 from graphc.passes.rows import BLOCK, TILE, blocks, pieces_of, recounted
 from graphc.passes.stages import free_name
-from graphc.passes.threads import outermost_rows, why_not_split
+from graphc.passes.threads import local_names, outermost_rows, why_not_split
 
 # The library packs the second operand again for each block: with up to so many elements that costs less than what the
 # cache saves, with four times as many nothing is left.
@@ -147,7 +147,7 @@ def merged(kernel: Kernel, calls: Sequence[Call]) -> Kernel:
     rows = outermost_rows(kernel)
     assert rows is not None
     extent = calls[0].operands[-1].shape[0]
-    block, count = free_name("block", _names(kernel) | extent_names([extent])), blocks(extent)
+    block, count = free_name("block", local_names(kernel) | extent_names([extent])), blocks(extent)
     products: list[Product] = []
     for call in calls:
         a, b, out = call.operands
@@ -178,10 +178,3 @@ def _with_bases(buffers: Iterable[Buffer]) -> set[Buffer]:
             found.add(part)
             part = part.base
     return found
-
-
-def _names(kernel: Kernel) -> set[str]:
-    """What a new axis may not be called."""
-    names = {getattr(statement, "name", "") for statement in walk(kernel.body)}
-    names |= {statement.axis for statement in walk(kernel.body) if isinstance(statement, Loop)}
-    return names | set(kernel.dim_names)

@@ -38,8 +38,10 @@ from graphc.passes.stages import (
     Stage,
     accumulator_name,
     at_indices,
+    axes_of,
     free_name,
     identity,
+    nested,
     new_value,
     peel,
     rewritten,
@@ -86,7 +88,7 @@ def scan(combine: str, initial: Callable[[np.dtype], Any]) -> Callable[[Lowering
     """
 
     def lower_scan(lowering: Lowering, node: Node) -> None:
-        axes: Axes = tuple((f"a{k}", size) for k, size in enumerate(node.shape))
+        axes = axes_of(node)
         dtype = WIDE if node.type.is_float else node.dtype
         body: list[Straight] = []
         values = [lowering.read(operand, identity(axes), body) for operand in node.operands]
@@ -112,7 +114,7 @@ def scan(combine: str, initial: Callable[[np.dtype], Any]) -> Callable[[Lowering
 def scan_kernel(stage: Scan) -> Kernel:
     """The scan with its axis innermost, and a scalar accumulator."""
     others = tuple(each for each in stage.axes if each[0] != stage.along)
-    return Kernel(stage.buffer.name, _nested(others, _one_row(stage), "parallel"), stage.origin)
+    return Kernel(stage.buffer.name, nested(others, _one_row(stage), "parallel"), stage.origin)
 
 
 def _one_row(stage: Scan) -> tuple[Statement, ...]:
@@ -167,7 +169,7 @@ def prepared_kernel(stage: Scan, taken: set[str]) -> Kernel:
     rows = {name: _row(f"{name}_row", stage.buffer.dtype, along, taken) for name in stored if isinstance(name, str)}
     body = (*live(stage.body, tuple(rows)), *(Store(row, at, name) for name, row in rows.items()))
     scanned = replace(stage, body=(*(Load(name, row, at) for name, row in rows.items()), *casts.values()))
-    kernel = (*_nested(along, body, "serial"), *_one_row(scanned))
+    kernel = (*nested(along, body, "serial"), *_one_row(scanned))
     return Kernel(stage.buffer.name, _outside(stage.axes[:-1], kernel), stage.origin)
 
 
@@ -184,8 +186,8 @@ def row_kernel(stage: Scan, taken: set[str]) -> Kernel:
     steps = (Accumulate(row, at, op, value) for op, value in _steps(stage))
     keeping: tuple[Statement, ...] = (Load(total, row, at), *keep, Store(stage.buffer, identity(stage.axes), kept))
     step = _one_step(stage, (*steps,), keeping)
-    start = _nested(inner, (Store(row, at, stage.initial),), "serial")
-    body = (*start, _in_order(stage, _nested(inner, step, "serial")))
+    start = nested(inner, (Store(row, at, stage.initial),), "serial")
+    body = (*start, _in_order(stage, nested(inner, step, "serial")))
     return Kernel(stage.buffer.name, _outside(outer, body), stage.origin)
 
 
@@ -198,7 +200,7 @@ def _row(name: str, dtype: np.dtype, axes: Axes, taken: set[str]) -> Buffer:
 
 def _outside(axes: Axes, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
     """Loops around row scratch, which belongs to the iterations of the outermost one."""
-    return _nested(axes[:1], _nested(axes[1:], body, "serial"), "parallel")
+    return nested(axes[:1], nested(axes[1:], body, "serial"), "parallel")
 
 
 def _one_step(
@@ -232,12 +234,6 @@ def _turned(name: str, extent: Extent, body: tuple[Statement, ...]) -> tuple[Sta
     """Statements with an axis counted from its other end."""
     back = {name: axis(name) * -1 + (extent - 1)}
     return rewritten(body, lambda statement: (at_indices(statement, back),))
-
-
-def _nested(axes: Axes, body: tuple[Statement, ...], kind: str) -> tuple[Statement, ...]:
-    for name, extent in reversed(axes):
-        body = (Loop(name, extent, kind, body),)
-    return body
 
 
 # after inlining -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.ir import ops
 from graphc.ir.core import Node
 from graphc.ir.loops import Buffer, Straight
-from graphc.passes.stages import identity
+from graphc.passes.stages import axes_of, identity
 
 if TYPE_CHECKING:
     from graphc.passes.lower import Lowering
@@ -26,7 +26,7 @@ def lower_argsort(lowering: Lowering, node: Node) -> None:
         places = ops.argsort(swapped, axis=last)
         lowering.lower(swapped, f"{name}_keys")
         lowering.lower(places, f"{name}_places")
-        axes = tuple((f"a{k}", size) for k, size in enumerate(node.shape))
+        axes = axes_of(node)
         index = identity(axes)
         body: list[Straight] = []
         value = lowering.read(places, tuple(index[k] for k in order), body)

@@ -6,11 +6,12 @@ functions `stage_kernel` and `kernel_stage` are inverses of each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
+from graphc.ir.core import Node
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.loops import (
     Accumulate,
@@ -32,6 +33,11 @@ from graphc.ir.loops import (
 )
 
 Axes: TypeAlias = "tuple[tuple[str, Extent], ...]"
+
+
+def axes_of(node: Node) -> Axes:
+    """One axis per dimension: a0, a1, ..."""
+    return tuple((f"a{k}", size) for k, size in enumerate(node.shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +103,14 @@ def stage_kernel(stage: Stage) -> Kernel:
     else:
         assert stage.initial is not None
         total = accumulator_name(stage.buffer)
-        inner: tuple[Statement, ...] = (*stage.body, Accumulate(total, (), stage.combine, stage.value))
-        for name, extent in reversed(stage.reduce):
-            inner = (Loop(name, extent, "reduce", inner),)
+        inner = (*stage.body, Accumulate(total, (), stage.combine, stage.value))
         body = (
             Accumulator(total, stage.initial),
-            *inner,
+            *nested(stage.reduce, inner, "reduce"),
             *finish(stage, total),
             Store(stage.buffer, identity(stage.axes), result_name(stage, total)),
         )
-    for name, extent in reversed(stage.axes):
-        body = (Loop(name, extent, "parallel", body),)
-    return Kernel(stage.buffer.name, body, stage.origin)
+    return Kernel(stage.buffer.name, nested(stage.axes, body, "parallel"), stage.origin)
 
 
 def finish(stage: Stage, total: str) -> tuple[Statement, ...]:
@@ -152,6 +154,14 @@ def kernel_stage(kernel: Kernel) -> Stage | None:
 def _straight(body: tuple[Statement, ...]) -> tuple[Straight, ...]:
     """The scalar computations of a body, which holds nothing else but comments."""
     return tuple(statement for statement in body if isinstance(statement, Let | IndexValue | Load))
+
+
+def nested(axes: Axes, body: Sequence[Statement], kind: str) -> tuple[Statement, ...]:
+    """A body in a perfect nest of loops of one kind."""
+    statements = tuple(body)
+    for name, extent in reversed(axes):
+        statements = (Loop(name, extent, kind, statements),)
+    return statements
 
 
 def peel(body: tuple[Statement, ...], kind: str) -> tuple[Axes, tuple[Statement, ...]]:

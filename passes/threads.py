@@ -127,6 +127,13 @@ def why_not_split(kernel: Kernel) -> str | None:
     return None
 
 
+def local_names(kernel: Kernel) -> set[str]:
+    """What a new axis or scalar of a kernel may not be called."""
+    names = {getattr(statement, "name", "") for statement in walk(kernel.body)}
+    names |= {statement.axis for statement in walk(kernel.body) if isinstance(statement, Loop)}
+    return names | set(kernel.dim_names)
+
+
 def outermost_rows(kernel: Kernel) -> Loop | None:
     """The one loop of a kernel that may be cut, over rows or pieces of them; None where there is none, or several."""
     found = [each for each in kernel.body if isinstance(each, Loop) and each.kind in ("parallel", "reduce")]
@@ -191,9 +198,7 @@ class _Splitting:
     def __post_init__(self) -> None:
         rows = outermost_rows(self.kernel)
         assert rows is not None
-        names = {getattr(statement, "name", "") for statement in walk(self.kernel.body)}
-        names |= {statement.axis for statement in walk(self.kernel.body) if isinstance(statement, Loop)}
-        self.rows, self.names = rows, names | set(self.kernel.dim_names)
+        self.rows, self.names = rows, local_names(self.kernel)
         self.part = self._new_name("part")
         own = _accumulated(rows) | _scratch(rows)
         self.own = {buffer: self._per_part(buffer) for buffer in self.kernel.buffers if buffer in own}

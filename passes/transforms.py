@@ -11,25 +11,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphc.ir.core import INPUT, PARAM, Node, constant, full, leaf, rebuild
+from graphc.ir.core import INPUT, PARAM, Linear, Node, constant, full, leaf, rebuild
 from graphc.ir.dims import nominal
 from graphc.ir.graph import substitute, toposort
 from graphc.ir.ops import (
+    accumulate,
     add,
     anchor,
-    any_,
-    broadcast_to,
     cast,
-    concatenate,
     divide,
     equal,
     iota,
     logical_or,
     multiply,
     negative,
-    pad,
     reshape,
-    slice_,
     stop_gradient,
     subtract,
     sum_,
@@ -44,9 +40,6 @@ from graphc.passes.differentiate import check_scalar, pullback
 from graphc.passes.forward import pushforward
 from graphc.passes.rewrite import normalize
 from graphc.passes.stabilize import STABLE
-
-# Linear ops that only move elements, masks of them too.
-MOVES = (reshape, transpose, broadcast_to, slice_, pad, concatenate)
 
 
 def gradient(
@@ -174,8 +167,10 @@ def _support(node: Node, given: Sequence[Node | None]) -> Node | None:
     if node.op in (negative, cast):
         return known[0]
     if node.op is sum_:
-        return any_(*known, axes=node["axes"])
-    return node.op(*known, **dict(node.attrs)) if node.op in MOVES else None
+        return accumulate(known[0], node["axes"])
+    derivative = node.op.derivative
+    moves = isinstance(derivative, Linear) and derivative.operands is None and "b" in node.op.accepts
+    return node.op(*known, **dict(node.attrs)) if moves else None  # a mask moves as the elements do
 
 
 class _Stable:

@@ -73,7 +73,7 @@ def test_no_function_is_dispatched_twice() -> None:
         node.value for node in tree.body
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in ("UFUNCS", "FUNCTIONS")
     ]  # fmt: skip
-    found: dict[Any, Any] = {getattr(np, name): f for name, f in dispatch._VERSIONED.items() if hasattr(np, name)}
+    found: dict[Any, Any] = {}
     for literal in literals:
         assert isinstance(literal, ast.Dict)
         for key, value in zip(literal.keys, literal.values, strict=True):

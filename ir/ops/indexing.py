@@ -12,7 +12,7 @@ from graphc.ir.dims import Extent, product
 from graphc.ir.errors import DeclarationIndexError, DeclarationTypeError, DeclarationValueError, FeedIndexError
 from graphc.ir.ops.checks import at_least_zero, check_axes, check_axis, check_dtype, check_shape, show, without
 from graphc.ir.ops.comparison import equal, where
-from graphc.ir.ops.layout import broadcast_to, in_stack, reshape, transpose
+from graphc.ir.ops.layout import broadcast_to, in_stack, one_further, reshape, transpose
 from graphc.ir.types import Shape, TensorType
 
 INDEX = np.dtype("int64")
@@ -184,12 +184,8 @@ def in_each(node: Node, operands: tuple[Node, ...], size: Extent) -> Node:
     count = len(node["axes"])
     arrays, indices = operands[:-count], operands[-count:]
     position = iota(shape=indices[0].shape, axis=0, dtype=indices[0].dtype)
-    result: Node = node.op(*arrays, position, *indices, axes=(0, *_one_further(node["axes"])))
+    result: Node = node.op(*arrays, position, *indices, axes=(0, *one_further(node["axes"])))
     return result
-
-
-def _one_further(axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(axis + 1 for axis in axes)
 
 
 def _gather_batch(node: Node, operands: tuple[Node, ...], size: Extent) -> Node:
@@ -199,7 +195,7 @@ def _gather_batch(node: Node, operands: tuple[Node, ...], size: Extent) -> Node:
         return gather(x, *stacked, axes=node["axes"])
     if any(each is not in_stack(index, size) for index, each in zip(indices, stacked, strict=True)):
         return in_each(node, operands, size)
-    picked, depth = gather(stack, *indices, axes=_one_further(node["axes"])), len(indices[0].shape)
+    picked, depth = gather(stack, *indices, axes=one_further(node["axes"])), len(indices[0].shape)
     return transpose(picked, axes=(depth, *without(tuple(range(len(picked.shape))), (depth,))))
 
 

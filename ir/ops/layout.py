@@ -103,6 +103,11 @@ broadcast_to = Op(
 )  # fmt: skip
 
 
+def one_further(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes of an array, as those of a stack of them."""
+    return tuple(axis + 1 for axis in axes)
+
+
 def in_stack(x: Node, size: Extent) -> Node:
     """The same array `size` times, along a new leading axis."""
     return broadcast_to(x, shape=(size, *x.shape))
@@ -123,7 +128,7 @@ def _transpose_transpose(node: Node, ct: Node) -> tuple[Node]:
 transpose: Op = Op(
     name="transpose", infer=_transpose_infer, evaluate=lambda x, axes: x.transpose(axes),
     derivative=Linear(_transpose_transpose),
-    batch=lambda node, operands, size: transpose(*operands, axes=(0, *(axis + 1 for axis in node["axes"]))),
+    batch=lambda node, operands, size: transpose(*operands, axes=(0, *one_further(node["axes"]))),
     numpy=("transpose", "permute_dims", "swapaxes", "moveaxis", "matrix_transpose"),
 )  # fmt: skip
 
