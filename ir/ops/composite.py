@@ -30,7 +30,8 @@ def _peak(x: Node, axes: tuple[int, ...]) -> Node:
     return where(isfinite(highest), highest, full(0, highest.type))
 
 
-def _wide(x: np.ndarray) -> np.ndarray:
+def wide(x: np.ndarray) -> np.ndarray:
+    """An array in float64: the reference has no rounding to speak of."""
     return x.astype(np.float64)
 
 
@@ -53,7 +54,7 @@ def _along_axis_infer(name: str) -> Any:
 
 
 def _softmax_evaluate(x: np.ndarray, axis: int) -> Any:
-    weights = np.exp(_wide(x) - _peak_of(x, (axis,)))
+    weights = np.exp(wide(x) - _peak_of(x, (axis,)))
     return (weights / np.sum(weights, axis=axis, keepdims=True)).astype(x.dtype)
 
 
@@ -85,7 +86,7 @@ softmax = Op(
 
 
 def _log_softmax_evaluate(x: np.ndarray, axis: int) -> Any:
-    shifted = _wide(x) - _peak_of(x, (axis,))
+    shifted = wide(x) - _peak_of(x, (axis,))
     return (shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))).astype(x.dtype)
 
 
@@ -122,7 +123,7 @@ def _logsumexp_infer(x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
 
 def _logsumexp_evaluate(x: np.ndarray, axes: tuple[int, ...]) -> Any:
     peak = _peak_of(x, axes)
-    total = np.log(np.sum(np.exp(_wide(x) - peak), axis=axes))
+    total = np.log(np.sum(np.exp(wide(x) - peak), axis=axes))
     return (total + peak.reshape(total.shape)).astype(x.dtype)
 
 
@@ -181,7 +182,7 @@ norm = Op(
     name="norm",
     accepts=FLOAT,
     infer=reduction_infer("norm", FLOAT),
-    evaluate=lambda x, axes: np.sqrt(np.sum(np.square(_wide(x)), axis=axes)).astype(x.dtype),
+    evaluate=lambda x, axes: np.sqrt(np.sum(np.square(wide(x)), axis=axes)).astype(x.dtype),
     derivative=rules_in_single(_norm_jvp, _norm_vjp),
     expand=lambda node: sqrt(sum_(square(node.operands[0]), axes=node["axes"])),
     numpy=("norm", "linalg.norm"),

@@ -15,6 +15,7 @@ from graphc.ir.core import FLOAT, Custom, Node, Op, PiecewiseConstant, full
 from graphc.ir.errors import DeclarationTypeError, DeclarationValueError
 from graphc.ir.ops.checks import check_dtype
 from graphc.ir.ops.comparison import equal, greater, greater_equal, where
+from graphc.ir.ops.composite import wide
 from graphc.ir.ops.indexing import iota
 from graphc.ir.ops.layout import restore, sum_
 from graphc.ir.ops.products import matmul, matrix_transpose
@@ -62,11 +63,6 @@ def _system_infer(name: str) -> Any:
         return b
 
     return infer
-
-
-def wide(x: np.ndarray) -> np.ndarray:
-    """An array in float64: the reference has no rounding to speak of."""
-    return x.astype(np.float64)
 
 
 # triangles and diagonals ----------------------------------------------------------------------------------------------
