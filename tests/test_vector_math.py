@@ -361,6 +361,26 @@ def test_huge_angles_keep_their_digits(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+def test_sine_and_cosine_of_one_angle(dtype: type) -> None:
+    """In a loop that has both, huge angles go to the C library, those of float32 by one call for both."""
+
+    @njit
+    def both(x: Array, sines: Array, cosines: Array) -> None:
+        for i in range(x.shape[0]):
+            sines[i] = vector_math.sin(x[i])
+            cosines[i] = vector_math.cos(x[i])
+
+    x = np.concatenate([np.linspace(-4, 4, 50), [2.0**27, 3e8, -1e20, 2.0**125], np.linspace(0, 9, 50)]).astype(dtype)
+    sines, cosines = np.empty_like(x), np.empty_like(x)
+    both(x, sines, cosines)
+    np.testing.assert_array_equal(sines, vector_math.sin(x))
+    np.testing.assert_array_equal(cosines, vector_math.cos(x))
+    if dtype is np.float32:
+        assert "graphc.sin_and_cos" in assembly(both)
+        assert "graphc.sin.float32" not in assembly(both)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_maximum_and_minimum_keep_nan(dtype: type) -> None:
     x, y = (grid.ravel() for grid in np.meshgrid(special(dtype), special(dtype)))
     for name, expected in (("maximum", np.maximum(x, y)), ("minimum", np.minimum(x, y))):

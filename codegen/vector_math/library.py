@@ -1,13 +1,27 @@
 """The C library's functions in compiled code: always, one element at a time, or rarely, beside a vectorised path."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 from llvmlite import ir
 
 from graphc.codegen.intrinsics import attribute
-from graphc.codegen.vector_math.lowering import SINGLE, Number, Value, llvm_type, vectorizable
+from graphc.codegen.vector_math.lowering import (
+    SINGLE,
+    Number,
+    Value,
+    from_bits,
+    llvm_type,
+    low_bits,
+    vectorizable,
+)
 
 # The vector lengths that LLVM may choose for a loop.
 _LANES = (2, 4, 8, 16)
+
+# What emits a function of one number.
+Body: TypeAlias = "Callable[[ir.IRBuilder, ir.Value], ir.Value]"
 
 
 @vectorizable
@@ -36,16 +50,41 @@ def rarely(name: str, x: Number) -> Number:
     """
     if not isinstance(x, Value):
         return np.where(x == 0, x, getattr(np, name)(x))[()]
-    module, typed = x.builder.module, llvm_type(x.dtype)
+    return Value(x.builder, x.dtype, _call(x, name, llvm_type(x.dtype), lambda builder, y: _c(builder, name, y)))
+
+
+def sine_and_cosine_rarely(x: Number) -> tuple[Number, Number]:
+    """The C library's sine and cosine of a float32, as `rarely`, which makes no sense of them where x is 0.
+
+    Both are the result of one call: where a loop has both, LLVM calls once. (A call costs a loop 5 ns, since it must
+    save all vectors.)
+    """
+    if not isinstance(x, Value):
+        return np.sin(x), np.cos(x)
+    pair = Value(x.builder, np.dtype(np.int64), _call(x, "sin_and_cos", ir.IntType(64), _packed))
+    return from_bits(low_bits(pair)), from_bits(low_bits(pair >> 32))
+
+
+def _packed(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """The bits of the sine of a float32, and in the upper half those of its cosine."""
+    half, whole = ir.IntType(32), ir.IntType(64)
+    sine, cosine = (builder.zext(builder.bitcast(_c(builder, name, x), half), whole) for name in ("sin", "cos"))
+    return builder.or_(sine, builder.shl(cosine, ir.Constant(whole, 32)))
+
+
+def _call(x: Value, name: str, result: ir.Type, body: Body) -> ir.Value:
+    """A call of the function that a body makes of x, with vector forms beside it; 0 where x is."""
+    module = x.builder.module
     stem = f"graphc.{name}.{x.dtype.name}"
     callee = module.globals.get(stem)
     if callee is None:
-        vectors = {lanes: _lanewise(module, f"{stem}.{lanes}", name, typed, lanes) for lanes in _LANES}
-        callee = _lanewise(module, stem, name, typed, 1)
+        typed = llvm_type(x.dtype)
+        vectors = {lanes: _lanewise(module, f"{stem}.{lanes}", body, typed, result, lanes) for lanes in _LANES}
+        callee = _lanewise(module, stem, body, typed, result, 1)
         # LLVM's "vector function ABI": N for unmasked, v for one vector operand.
         mapping = ",".join(f"_ZGV_LLVM_N{lanes}v_{stem}({vector.name})" for lanes, vector in vectors.items())
         attribute(callee, "vector-function-abi-variant", mapping)
-    return Value(x.builder, x.dtype, x.builder.call(callee, [x.operand]))
+    return x.builder.call(callee, [x.operand])
 
 
 def _library(name: str, x: Number) -> Number:
@@ -60,24 +99,31 @@ def _declare(module: ir.Module, name: str, typed: ir.Type) -> ir.Function:
     return module.globals.get(symbol) or ir.Function(module, ir.FunctionType(typed, [typed]), symbol)
 
 
-def _lanewise(module: ir.Module, symbol: str, name: str, typed: ir.Type, lanes: int) -> ir.Function:
-    """Define the library function for `lanes` numbers; where all are 0 they are returned without a call."""
-    operand = typed if lanes == 1 else ir.VectorType(typed, lanes)
-    function = ir.Function(module, ir.FunctionType(operand, [operand]), symbol)
+def _c(builder: ir.IRBuilder, name: str, x: ir.Value) -> ir.Value:
+    return builder.call(_declare(builder.module, name, x.type), [x])
+
+
+def _lanewise(
+    module: ir.Module, symbol: str, body: Body, typed: ir.Type, result: ir.Type, lanes: int
+) -> ir.Function:
+    """Define what a body makes of each of some numbers; where all are 0 that is 0, without a call."""
+    kinds = [each if lanes == 1 else ir.VectorType(each, lanes) for each in (typed, result)]
+    operand, made = kinds
+    function = ir.Function(module, ir.FunctionType(made, [operand]), symbol)
     function.linkage = "weak_odr"  # kept until vectorisation calls it, and equal definitions are one
     for flag in ("noinline", "nounwind", "readnone"):
         function.attributes.add(flag)
-    callee, (x,) = _declare(module, name, typed), function.args
+    (x,) = function.args
     builder = ir.IRBuilder(function.append_basic_block())
     wanted = builder.fcmp_unordered("!=", x, ir.Constant(operand, 0.0 if lanes == 1 else [0.0] * lanes))
     mask = ir.IntType(lanes)
     with builder.if_then(builder.icmp_unsigned("==", builder.bitcast(wanted, mask), ir.Constant(mask, 0))):
-        builder.ret(x)
+        builder.ret(ir.Constant(made, None))
     if lanes == 1:
-        builder.ret(builder.call(callee, [x]))
+        builder.ret(body(builder, x))
         return function
-    result = x
+    values = ir.Constant(made, ir.Undefined)
     for lane in map(ir.IntType(32), range(lanes)):
-        result = builder.insert_element(result, builder.call(callee, [builder.extract_element(x, lane)]), lane)
-    builder.ret(result)
+        values = builder.insert_element(values, body(builder, builder.extract_element(x, lane)), lane)
+    builder.ret(values)
     return function

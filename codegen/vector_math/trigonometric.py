@@ -9,7 +9,7 @@ n has more digits than this can bear are left to the C library. Coefficients: Ch
 
 import math
 
-from graphc.codegen.vector_math.library import rarely
+from graphc.codegen.vector_math.library import rarely, sine_and_cosine_rarely
 from graphc.codegen.vector_math.lowering import (
     DOUBLE,
     SINGLE,
@@ -118,7 +118,11 @@ def of_half_turns(r: Number) -> tuple[Number, Number]:
 def _or_library(name: str, x: Number, y: Number) -> Number:
     """y where |x| is at most `LARGEST_ANGLE` (or NaN), elsewhere the C library's result."""
     large = absolute(x) > LARGEST_ANGLE[format_of(x)]
-    return where(large, rarely(name, where(large, x, 0.0)), y)
+    wanted = where(large, x, 0.0)
+    if name == "tan" or format_of(x) is DOUBLE:
+        return where(large, rarely(name, wanted), y)
+    sine, cosine = sine_and_cosine_rarely(wanted)
+    return where(large, sine if name == "sin" else cosine, y)
 
 
 def _sine(r: Number, form: Format) -> Number:
