@@ -132,7 +132,7 @@ def test_the_test_command_stands_where_it_is_looked_for() -> None:
     text = README.read_text(encoding="utf-8")
     command = re.search(r"^<!-- test-command -->\n```bash\n(.*?)```\n<!-- /test-command -->$", text, re.M | re.S)
     assert command is not None
-    assert command[1] == 'python -m pip install -e ".[test]"\npython -m pytest\n'
+    assert command[1] == 'python -m pip install -e ".[test]"\npython -m pytest -n auto --dist worksteal\n'
 
 
 @pytest.mark.parametrize(
