@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.codegen.host_text import HostText, Standalone, by_value
-from graphc.codegen.kernel_text import argument_types, kernel_key, kernel_text
+from graphc.codegen.kernel_text import KernelPrinter, KernelText, argument_types, kernel_key, kernel_text
 from graphc.codegen.module_text import function_text, module_text
 from graphc.codegen.names import Namespace, identifier
 from graphc.codegen.training import MinibatchLoop, loop_name, loop_text
@@ -59,6 +60,31 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
     """
     module = Namespace()
     host, loop = module.claim(program.name), module.claim(loop_name(program))
+    functions, blocks = kernel_functions(program, module, host, KernelPrinter, _kernel_function)
+    workspace = options.workspace or options.loop is not None
+    host_text = HostText(program, functions, workspace, options.results, options.standalone)
+    does = summary(program)
+    lines = list(host_text.lines())
+    borrows = not any(output.shape for output in program.outputs) and not any("arena(" in line for line in lines)
+    host_options = "BORROWING" if borrows else "OPTIONS"
+    signature = host_text.argument_types, host_text.arguments
+    blocks.append(function_text(host, *signature, f"{does[:1].upper()}{does[1:]}", lines, options=host_options))
+    if options.loop is not None:
+        blocks.append(loop_text(program, options.loop, loop))
+    return module_text(f"{program.name}: {does}", blocks)
+
+
+def kernel_functions(
+    program: Program,
+    module: Namespace,
+    host: str,
+    printer: Callable[..., KernelPrinter],
+    function: Callable[[str, Kernel, KernelText, list[str], str], str],
+) -> tuple[dict[int, str], list[str]]:
+    """The name of each kernel's function, by the kernel's place among the steps; and the text of each function, once.
+
+    `function` makes the text of a name, a kernel, its body, the types of its arguments, and the name of its options.
+    """
     scalars = by_value(program)
     functions: dict[int, str] = {}
     emitted: dict[object, str] = {}
@@ -67,29 +93,20 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
     for place, kernel in enumerate(program.steps):
         if not isinstance(kernel, Kernel):
             continue
-        kernel_options = _kernel_options(kernel, program)
-        key = kernel_options, kernel_key(kernel, scalars)
+        options = _kernel_options(kernel, program)
+        key = options, kernel_key(kernel, scalars, printer)
         if key not in emitted:
             clash = identifier(kernel.name) in taken
             emitted[key] = module.claim(f"compute_{kernel.name}" if clash else kernel.name)
-            text = kernel_text(kernel, scalars)
-            types, lines = argument_types(text, scalars, kernel.writes), [line[4:] for line in text.lines]
-            blocks.append(
-                function_text(emitted[key], types, text.arguments, kernel.origin, lines, True, kernel_options)
-            )
+            text = kernel_text(kernel, scalars, printer)
+            types = argument_types(text, scalars, kernel.writes)
+            blocks.append(function(emitted[key], kernel, text, types, options))
         functions[place] = emitted[key]
-    workspace = options.workspace or options.loop is not None
-    host_text = HostText(program, functions, workspace, options.results, options.standalone)
-    does = _summary(program)
-    summary = f"{does[:1].upper()}{does[1:]}"
-    lines = list(host_text.lines())
-    borrows = not any(output.shape for output in program.outputs) and not any("arena(" in line for line in lines)
-    host_options = "BORROWING" if borrows else "OPTIONS"
-    signature = host_text.argument_types, host_text.arguments
-    blocks.append(function_text(host, *signature, summary, lines, options=host_options))
-    if options.loop is not None:
-        blocks.append(loop_text(program, options.loop, loop))
-    return module_text(f"{program.name}: {does}", blocks)
+    return functions, blocks
+
+
+def _kernel_function(name: str, kernel: Kernel, text: KernelText, types: list[str], options: str) -> str:
+    return function_text(name, types, text.arguments, kernel.origin, [line[4:] for line in text.lines], True, options)
 
 
 def _kernel_options(kernel: Kernel, program: Program) -> str:
@@ -100,7 +117,8 @@ def _kernel_options(kernel: Kernel, program: Program) -> str:
     return "INLINED" if kernel.parts is None else "KERNEL"
 
 
-def _summary(program: Program) -> str:
+def summary(program: Program) -> str:
+    """What a program's host function does."""
     results = ", ".join(buffer.name for buffer in program.outputs)
     updates = ", ".join(buffer.name for buffer in program.updated)
     parts = (f"returns {results}" if results else "", f"updates {updates}" if updates else "")

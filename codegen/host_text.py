@@ -18,7 +18,7 @@ from graphc.ir.core import Guard
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import CompileError
 from graphc.ir.factorizations import ROUTINES
-from graphc.ir.loops import Buffer, Call, Kernel, Program, Step
+from graphc.ir.loops import SCRATCH, Buffer, Call, Kernel, Program, Step
 from graphc.ir.ops.checks import show
 from graphc.ir.types import Shape
 from graphc.passes.memory import aligned
@@ -183,13 +183,13 @@ class HostText:
             if label != group:
                 yield from ("", f"# {label}") if label else ("",)
                 group = label
-            for buffer in step.buffers if isinstance(step, Kernel) else step.operands:
+            for buffer in step.buffers:
                 yield from self._make(buffer)
-            yield from self._kernel(place, step) if isinstance(step, Kernel) else self._call(step)
+            yield from self.kernel(place, step) if isinstance(step, Kernel) else self._call(step)
         for buffer in self.program.outputs:
             yield from self._make(buffer)
         if self.program.outputs:
-            results = [f"{self.names[buffer]}{'' if buffer.shape else '[()]'}" for buffer in self.program.outputs]
+            results = [self.result(buffer) for buffer in self.program.outputs]
             count = self.standalone.values if self.standalone is not None else None
             if count is not None:
                 results = [f"({', '.join(results[:count])}{',' * (count == 1)})", *results[count:]]
@@ -213,12 +213,12 @@ class HostText:
     def _label(self, step: Step) -> str:
         """The views that a step computes: inner views ``hidden_0`` belong to ``hidden``."""
         writes = step.writes if isinstance(step, Kernel) else step.writes[-1:]  # not what it works in
-        views = (re.sub(r"_\d+$", "", buffer.name) for buffer in writes if buffer.space != "row")
+        views = (re.sub(r"_\d+$", "", buffer.name) for buffer in writes if buffer.space not in SCRATCH)
         return textwrap.shorten(", ".join(dict.fromkeys(views)), 100, placeholder=" ...")
 
     def _make(self, buffer: Buffer) -> Iterator[str]:
         """Give a buffer its memory, before the first step that uses it."""
-        if buffer in self.made:
+        if buffer in self.made or buffer.space == "shared":
             return
         self.made.add(buffer)
         root, offset = buffer, buffer.offset * buffer.dtype.itemsize
@@ -256,7 +256,12 @@ class HostText:
             else:
                 yield f"{self.blocks[root]} = {name}.reshape(-1)"
 
-    def _kernel(self, place: int, kernel: Kernel) -> Iterator[str]:
+    def result(self, buffer: Buffer) -> str:
+        """What is returned for an output."""
+        return f"{self.names[buffer]}{'' if buffer.shape else '[()]'}"
+
+    def kernel(self, place: int, kernel: Kernel) -> Iterator[str]:
+        """The call of a kernel."""
         arguments = (*(self.dims[dim] for dim in kernel.dim_names), *(self.names[buffer] for buffer in kernel.buffers))
         function, parts = self.functions[place], kernel.parts
         if parts is None:
@@ -271,7 +276,7 @@ class HostText:
             yield f"if not index_in_range({self.names[call.operands[0]]}, {self._text(call['extent'])}):"
             yield f"    raise IndexError({_quoted(call['text'])})"
         elif call.routine == "matmul":
-            yield _product(call, [self.names[operand] for operand in call.operands])
+            yield self.product(call)
         elif call.routine in ROUTINES:
             names = [self.names[operand] for operand in call.operands]
             flags = [f"{flag}=True" for flag, value in call.flags if value]
@@ -281,6 +286,10 @@ class HostText:
             yield f"{call.routine}({', '.join((*(self.names[operand] for operand in call.operands), *flags))})"
         else:
             raise CompileError(f"no library routine {call.routine}")
+
+    def product(self, call: Call) -> str:
+        """A call of the library that multiplies matrices."""
+        return _product(call, [self.names[operand] for operand in call.operands])
 
     def _text(self, size: Extent) -> str:
         return extent_text(size, self.dims)

@@ -29,11 +29,14 @@ from graphc.codegen.expressions import (
 from graphc.codegen.module_text import filled
 from graphc.codegen.names import TYPE_ALIASES, Namespace, Numbered, stored
 from graphc.ir.dims import Extent
+from graphc.ir.errors import CompileError
 from graphc.ir.loops import (
     Accumulate,
     Accumulator,
     Affine,
+    Barrier,
     Buffer,
+    Combine,
     Comment,
     Const,
     Index,
@@ -73,7 +76,9 @@ class KernelText:
     buffers: tuple[Buffer, ...]
 
 
-def kernel_text(kernel: Kernel, scalars: Collection[Buffer]) -> KernelText:
+def kernel_text(
+    kernel: Kernel, scalars: Collection[Buffer], printer: Callable[..., KernelPrinter] | None = None
+) -> KernelText:
     """Print a kernel's body.
 
     Parameters
@@ -82,13 +87,17 @@ def kernel_text(kernel: Kernel, scalars: Collection[Buffer]) -> KernelText:
         What to print.
     scalars
         Buffers without axes that are passed by value.
+    printer
+        What prints, `KernelPrinter` unless another target's.
     """
-    return _Printer(kernel, scalars, Namespace()).text()
+    return (printer or KernelPrinter)(kernel, scalars, Namespace()).text()
 
 
-def kernel_key(kernel: Kernel, scalars: Collection[Buffer]) -> tuple[object, ...]:
+def kernel_key(
+    kernel: Kernel, scalars: Collection[Buffer], printer: Callable[..., KernelPrinter] | None = None
+) -> tuple[object, ...]:
     """What two kernels have in common if one function serves both: all but names and comments."""
-    text = _Printer(kernel, scalars, Numbered(), comments=False).text()
+    text = (printer or KernelPrinter)(kernel, scalars, Numbered(), comments=False).text()
     return text.lines, text.arguments, tuple(argument_types(text, scalars, kernel.writes))
 
 
@@ -113,8 +122,10 @@ class _Pending:
     accumulators: frozenset[str]
 
 
-class _Printer:
+class KernelPrinter:
     """The state of printing one kernel: names, dtypes, and the scalars that wait for their reader."""
+
+    counter: np.dtype = _UINT64  # of pieces: Numba would test a signed index for its sign
 
     def __init__(self, kernel: Kernel, scalars: Collection[Buffer], names: Namespace, comments: bool = True) -> None:
         self.kernel, self.scalars, self.comments = kernel, scalars, comments
@@ -125,12 +136,12 @@ class _Printer:
         self.axes: set[str] = set()
         if kernel.parts is not None:
             self.axes.add(kernel.parts.axis)
-            self._declare(kernel.parts.axis, _UINT64, names)
+            self._declare(kernel.parts.axis, self.counter, names)
         for statement in walk(kernel.body):
             match statement:
-                case Loop(axis=name, kind=kind, share=share) if kind != "threads":
+                case Loop(axis=name, share=share) if statement is not kernel.parts:
                     self.axes.add(name)
-                    self._declare(name, _INT64 if share is None else _UINT64, names)
+                    self._declare(name, _INT64 if share is None else self.counter, names)
                 case Let(name=name, dtype=dtype) | IndexValue(name=name, dtype=dtype):
                     if isinstance(statement, IndexValue) and self._is_axis(statement):
                         self.names[name] = self.names[statement.index.variables[0]]
@@ -191,8 +202,8 @@ class _Printer:
         threads = self.kernel.parts
         for buffer, name in self.own.items():
             assert threads is not None
-            self._line(f"{name} = part_of({self.buffers[buffer]}, {self.names[threads.axis]})")
-        self._block(self.kernel.body if threads is None else threads.body)
+            self.line(f"{name} = part_of({self.buffers[buffer]}, {self.names[threads.axis]})")
+        self.block(self.kernel.body if threads is None else threads.body)
         part = () if threads is None else (self.names[threads.axis],)
         arguments = (*part, *self.dims.values(), *self.buffers.values())
         count = None if threads is None else int(threads.extent)
@@ -200,7 +211,8 @@ class _Printer:
 
     # statements -------------------------------------------------------------------------------------------------------
 
-    def _block(self, body: Sequence[Statement]) -> None:
+    def block(self, body: Sequence[Statement]) -> None:
+        """Write the statements of a loop, or of the kernel."""
         start, outer, pieces = len(self.lines), self.uses, self.pieces
         self.pieces = dict(pieces)
         self.uses = Counter(name for statement in walk(tuple(body)) for name in self._reads(statement))
@@ -208,14 +220,14 @@ class _Printer:
             match statement:
                 case Comment(text=text):
                     if self.comments:
-                        self._spill(self.pending)
-                        self._line(f"# {text}")
+                        self.spill(self.pending)
+                        self.line(f"# {text}")
                 case Loop():
-                    self._loop(statement)
+                    self.loop(statement)
                 case Product():
                     self._product(statement)
                 case Accumulator(name=name, initial=initial):
-                    self._line(f"{self.names[name]} = {_unparse(constant(initial, self.dims))}")
+                    self.line(f"{self.names[name]} = {unparse(constant(initial, self.dims))}")
                 case Load() if self._is_argument(statement):
                     pass
                 case IndexValue() if self._is_axis(statement):
@@ -228,39 +240,43 @@ class _Printer:
                     self._write(operands, lambda: self._store(buffer, index, value), stores=True)
                 case Accumulate():
                     self._accumulate(statement)
-        self._spill(self.pending)
+                case Combine() | Barrier():
+                    self.spill(self.pending)
+                    self.together(statement)
+        self.spill(self.pending)
         self.uses, self.pieces = outer, pieces
         if all(line.lstrip().startswith("#") for line in self.lines[start:]):
-            self._line("pass")
+            self.line("pass")
 
-    def _loop(self, loop: Loop) -> None:
-        self._spill(self.pending)
-        whole = _unparse(extent(loop.extent, self.dims))
+    def loop(self, loop: Loop) -> None:
+        """Write a loop."""
+        self.spill(self.pending)
+        whole = unparse(extent(loop.extent, self.dims))
         what = f"_{loop.axis}" if pieces_of(loop) is not None else ""
-        limits = whole if loop.share is None else self._piece(loop.share, loop.extent, what)
-        self._line(f"for {self.names[loop.axis]} in range({limits}):")
+        limits = whole if loop.share is None else self.piece(loop.share, loop.extent, what)
+        self.line(f"for {self.names[loop.axis]} in range({limits}):")
         self.indent += 1
-        self._block(loop.body)
+        self.block(loop.body)
         self.indent -= 1
 
-    def _piece(self, share: tuple[str, Extent], size: Extent, what: str = "") -> str:
+    def piece(self, share: tuple[str, Extent], size: Extent, what: str = "") -> str:
         """The limits of a piece (of rows, or of `what` counts pieces), in a line above where they are not known yet."""
         key = share, size
         if key not in self.pieces:
             first, last = (self.claim(f"{word}{what}") for word in ("first", "last"))
-            count, whole = (_unparse(extent(each, self.dims)) for each in (share[1], size))
-            self._line(f"{first}, {last} = piece({self.names[share[0]]}, {count}, {whole})")
+            count, whole = (unparse(extent(each, self.dims)) for each in (share[1], size))
+            self.line(f"{first}, {last} = piece({self.names[share[0]]}, {count}, {whole})")
             self.pieces[key] = f"{first}, {last}"
         return self.pieces[key]
 
     def _product(self, product: Product) -> None:
-        self._spill(self.pending)
-        limits = self._piece(product.share, product.out.shape[0])
+        self.spill(self.pending)
+        limits = self.piece(product.share, product.out.shape[0])
         a, b, out = (self.buffers[buffer] for buffer in (product.a, product.b, product.out))
         options = ["transpose_b=True"] * product.transpose_b + ["beta=1.0"] * product.accumulate
         arguments = f"rows_of({a}, {limits})", b, f"rows_of({out}, {limits})", *options
         for line in filled("gemm(", arguments, ")", 4 * self.indent):
-            self._line(line)
+            self.line(line)
 
     def _scalar(self, statement: Let | IndexValue | Load) -> None:
         """Write ``name = expression``, or keep it for the one statement that reads it."""
@@ -270,19 +286,19 @@ class _Printer:
             self._spill_unfit(statement)
         elif isinstance(statement, Load):
             self._spill_conditionals(_variables(statement.index))
-        taken = self._fit(operands, lambda: f"{self.names[name]} = {_unparse(self._expression(statement))}")
+        taken = self._fit(operands, lambda: f"{self.names[name]} = {unparse(self._expression(statement))}")
         tree = self._expression(statement)
         parts = [self.pending.pop(operand) for operand in taken]
         memory = isinstance(statement, Load) or any(part.memory for part in parts)
         accumulators = self.accumulators.intersection(operands).union(*(part.accumulators for part in parts))
         self.pending[name] = _Pending(tree, memory, frozenset(accumulators))
         if self.uses[name] != 1:
-            self._spill([name])
+            self.spill([name])
 
     def _spill_conditionals(self, operands: Iterable[str]) -> None:
         """Keep conditionals out of indices."""
         waiting = [name for name in operands if name in self.pending]
-        self._spill([name for name in waiting if isinstance(self.pending[name].tree, ast.IfExp)])
+        self.spill([name for name in waiting if isinstance(self.pending[name].tree, ast.IfExp)])
 
     def _spill_unfit(self, let: Let) -> None:
         """Keep out of an expression what would be hard to read there, and loads out of a conditional's arms.
@@ -295,28 +311,33 @@ class _Printer:
             if pending is None or form.bare:
                 continue
             if isinstance(pending.tree, ast.IfExp) or (hole in form.branches and not is_atom(pending.tree)):
-                self._spill(_names((arg,)))
+                self.spill(_names((arg,)))
 
     def _store(self, buffer: Buffer, index: Index, value: Value) -> str:
-        return f"{_unparse(self._element(buffer, index))} = {_unparse(self._value(value))}"
+        return f"{unparse(self._element(buffer, index))} = {unparse(self.value(value))}"
+
+    def together(self, statement: Combine | Barrier) -> None:
+        """Write what the threads of a block do together."""
+        raise CompileError("only the threads of a block have something to do together")
 
     def _accumulate(self, statement: Accumulate) -> None:
         target, value = statement.target, statement.value
         if isinstance(target, str):
-            self._spill([name for name, pending in self.pending.items() if target in pending.accumulators])
+            self.spill([name for name, pending in self.pending.items() if target in pending.accumulators])
         self._spill_conditionals(_variables(statement.index))
         operands = *_variables(statement.index), *_names((value,))
-        self._write(operands, lambda: self._accumulation(statement), isinstance(target, Buffer))
+        self._write(operands, lambda: self.accumulation(statement), isinstance(target, Buffer))
 
-    def _accumulation(self, statement: Accumulate) -> str:
+    def accumulation(self, statement: Accumulate) -> str:
+        """The line that accumulates."""
         target, op = statement.target, statement.op
         element = self._element(target, statement.index) if isinstance(target, Buffer) else ast.Name(self.names[target])
-        value, dtype = self._value(statement.value), self._dtype(target)
+        value, dtype = self.value(statement.value), self._dtype(target)
         if self._in_place(statement):
-            return f"{_unparse(element)} {_IN_PLACE[op]} {_unparse(value)}"
+            return f"{unparse(element)} {_IN_PLACE[op]} {unparse(value)}"
         if dtype.kind == "f":
-            return f"{_unparse(element)} = {_unparse(call(_ANY_ORDER[op], element, value))}"
-        return f"{_unparse(element)} = {_unparse(fill(template(op, dtype, dtype), (element, value)))}"
+            return f"{unparse(element)} = {unparse(call(_ANY_ORDER[op], element, value))}"
+        return f"{unparse(element)} = {unparse(fill(template(op, dtype, dtype), (element, value)))}"
 
     def _in_place(self, statement: Accumulate) -> bool:
         """Whether ``target += value`` says it: a scalar sum of floats is better off out of order."""
@@ -330,38 +351,39 @@ class _Printer:
         """Find which pending operands fit into one line; the others get lines of their own, the longest first."""
         taken = [name for name in self.pending if name in set(operands)]
         while taken and self.indent * 4 + len(write()) > LINE:
-            longest = max(taken, key=lambda name: len(_unparse(self.pending[name].tree)))
+            longest = max(taken, key=lambda name: len(unparse(self.pending[name].tree)))
             taken.remove(longest)
-            self._spill([longest])
+            self.spill([longest])
         return taken
 
     def _write(self, operands: Iterable[str], write: Callable[[], str], stores: bool) -> None:
         """Write a line with what fits of its operands; where it stores, loads that wait go before it."""
         taken = self._fit(operands, write)
         if stores:
-            self._spill([name for name, waiting in self.pending.items() if waiting.memory and name not in taken])
-        self._line(write())
+            self.spill([name for name, waiting in self.pending.items() if waiting.memory and name not in taken])
+        self.line(write())
         for name in taken:
             del self.pending[name]
 
     def _expression(self, statement: Let | IndexValue | Load) -> ast.expr:
         match statement:
             case Let(op="wrap", args=(index, Const(value=size))):
-                return fill(self._template(statement), [self._value(index), number(size, _INT64, self.dims)])
+                return fill(self._template(statement), [self.value(index), number(size, _INT64, self.dims)])
             case Let(args=args):
-                return fill(self._template(statement), [self._value(arg) for arg in args])
+                return fill(self._template(statement), [self.value(arg) for arg in args])
             case IndexValue(index=index, dtype=dtype):
-                position = affine(index, self._variables(index), self.dims)
+                position = affine(index, self.variables(index), self.dims)
                 printed = self.dtypes[index.variables[0]] if _is_alone(index) else _INT64
                 return position if dtype == printed else call(dtype.name, position)
             case Load(buffer=buffer, index=index, mask=mask):
                 element = self._element(buffer, index)
                 if mask is None:
                     return element
-                return ast.IfExp(self._value(mask), element, number(buffer.dtype.type(0), buffer.dtype, self.dims))
+                return ast.IfExp(self.value(mask), element, number(buffer.dtype.type(0), buffer.dtype, self.dims))
         raise AssertionError(statement)
 
-    def _value(self, value: Value) -> ast.expr:
+    def value(self, value: Value) -> ast.expr:
+        """A scalar: its name, or the expression that waits under it; or a number."""
         if isinstance(value, Const):
             return constant(value, self.dims)
         pending = self.pending.get(value)
@@ -376,17 +398,17 @@ class _Printer:
 
     def _position(self, index: Affine) -> ast.expr:
         """An index that Numba does not test for its sign."""
-        position = affine(index, self._variables(index), self.dims)
+        position = affine(index, self.variables(index), self.dims)
         constant_index = not index.terms and isinstance(index.offset, int)
         if constant_index or (_is_alone(index) and index.variables[0] in self.axes):
             return position
         return call("uintp", position)
 
-    def _variables(self, index: Affine) -> dict[str, ast.expr]:
+    def variables(self, index: Affine) -> dict[str, ast.expr]:
         """What the variables of an index are: axes, and scalars in int64 (Numba adds int64 to uint64 as floats)."""
         found: dict[str, ast.expr] = {}
         for name in index.variables:
-            value = self._value(name)
+            value = self.value(name)
             plain = _is_alone(index) or self.dtypes[name] == _INT64
             found[name] = value if plain else call("int64", value)
         return found
@@ -403,13 +425,14 @@ class _Printer:
 
     # lines ------------------------------------------------------------------------------------------------------------
 
-    def _spill(self, names: Iterable[str]) -> None:
+    def spill(self, names: Iterable[str]) -> None:
         """Write pending scalars as lines of their own."""
         for name in list(names):
             pending = self.pending.pop(name)
-            self._line(f"{self.names[name]} = {_unparse(pending.tree)}")
+            self.line(f"{self.names[name]} = {unparse(pending.tree)}")
 
-    def _line(self, text: str) -> None:
+    def line(self, text: str) -> None:
+        """Write a line."""
         self.lines.append("    " * self.indent + text)
 
 
@@ -439,7 +462,8 @@ def _is_alone(index: Affine) -> bool:
     return index.offset == 0 and len(index.terms) == 1 and index.terms[0][1] == 1
 
 
-def _unparse(tree: ast.AST) -> str:
+def unparse(tree: ast.AST) -> str:
+    """The text of a tree that was made by hand."""
     return ast.unparse(ast.fix_missing_locations(tree))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from graphc.codegen.names import IMPORTS, TYPE_ALIAS, TYPE_ALIASES
 
@@ -54,29 +54,48 @@ def function_text(
         lines = [f"@njit({signature[0]}, **{options})"]
     else:
         lines = ["@njit(", *(f"    {line}" for line in (*signature[:-1], f"{signature[-1]},", f"**{options},")), ")"]
-    lines += filled(f"def {name}(", arguments, "):")
+    return "\n".join([*lines, *definition_lines(name, arguments, summary, body)])
+
+
+def definition_lines(name: str, arguments: Sequence[str], summary: str, body: Sequence[str]) -> list[str]:
+    """A function without what stands above it; lines of the body come without the function's own indentation."""
+    lines = filled(f"def {name}(", arguments, "):")
     if summary:
         lines += textwrap.wrap(f'"""{summary}"""', WIDTH, initial_indent="    ", subsequent_indent="    ")
-    lines += [f"    {line}" if line else "" for line in body]
-    return "\n".join(lines)
+    return [*lines, *(f"    {line}" if line else "" for line in body)]
 
 
 def module_text(summary: str, functions: Sequence[str]) -> str:
     """A module of functions: docstring, the imports and types that they use, and they."""
-    used = {node.id for function in functions for node in ast.walk(ast.parse(function)) if isinstance(node, ast.Name)}
-    aliases = sorted(name for name in used if TYPE_ALIAS.fullmatch(name))
+    used = used_names(functions)
     used |= {"HostCompiler", *(["KernelCompiler"] if used & {"KERNEL", "INLINED"} else [])}
     last = max(place for place, name in enumerate(_OPTIONS) if name in used)  # each is made of the one before
-    types = "\n".join((*(f"{alias} = {_numba_type(alias)}" for alias in aliases), *list(_OPTIONS.values())[: last + 1]))
-    head = ("\n".join(textwrap.wrap(f'"""{summary}"""', WIDTH)), "\n".join(_imports(used)), types)
-    return "\n\n\n".join(("\n\n".join(head), *functions)) + "\n"
+    types = "\n".join((*alias_lines(used), *list(_OPTIONS.values())[: last + 1]))
+    return joined(summary, import_lines(used, IMPORTS, ("njit", "types")), types, functions)
 
 
-def _imports(used: set[str]) -> Iterator[str]:
-    sources: dict[str, list[str]] = {"numba": ["njit", "types"]}
+def joined(summary: str, imports: Iterable[str], settings: str, functions: Sequence[str]) -> str:
+    """The parts of a module as its text."""
+    head = ("\n".join(textwrap.wrap(f'"""{summary}"""', WIDTH)), "\n".join(imports), settings)
+    return "\n\n\n".join(("\n\n".join(part for part in head if part), *functions)) + "\n"
+
+
+def used_names(functions: Sequence[str]) -> set[str]:
+    """The names in some functions."""
+    return {node.id for function in functions for node in ast.walk(ast.parse(function)) if isinstance(node, ast.Name)}
+
+
+def alias_lines(used: set[str]) -> list[str]:
+    """What gives Numba's types the names that are used."""
+    return [f"{alias} = {_numba_type(alias)}" for alias in sorted(used) if TYPE_ALIAS.fullmatch(alias)]
+
+
+def import_lines(used: set[str], modules: Mapping[str, str], of_numba: Sequence[str]) -> Iterator[str]:
+    """The imports of what is used, each from its module, and some names of Numba's in any case."""
+    sources: dict[str, list[str]] = {"numba": list(of_numba)}
     for name in sorted(used):
-        if IMPORTS.get(name, "numba") != "numba":
-            sources.setdefault(IMPORTS[name], []).append(name)
+        if modules.get(name, "numba") != "numba":
+            sources.setdefault(modules[name], []).append(name)
     for source in sorted(sources, key=lambda source: ("." in source, source)):
         line = f"from {source} import {', '.join(sources[source])}"
         yield from [line] if len(line) <= WIDTH else filled(f"from {source} import (", sources[source], ")")

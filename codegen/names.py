@@ -30,6 +30,23 @@ IMPORTS: dict[str, str] = {
     **dict.fromkeys(vector_math.__all__, "graphc.codegen.vector_math"),
 }
 
+# The same for the CUDA target, which takes scalar functions from the same places.
+_CUDA = "graphc.codegen.cuda"
+CUDA_IMPORTS: dict[str, str] = {
+    **IMPORTS,
+    **dict.fromkeys(("cuda", "types"), "numba"),
+    **dict.fromkeys(("matmul",), f"{_CUDA}.products"),
+    **dict.fromkeys((*ROUTINES, "argsort", "searchsorted"), f"{_CUDA}.by_host"),
+    **dict.fromkeys(("arena", "index_in_range", "subarray"), f"{_CUDA}.runtime"),
+    **dict.fromkeys(("kernel", "piece", "threads_between", "threads_over"), f"{_CUDA}.functions"),
+    **dict.fromkeys(("block_all", "block_any"), f"{_CUDA}.functions"),
+    **{
+        f"block_{each}{where}": f"{_CUDA}.functions"
+        for each in ("sum", "product", "max", "min")
+        for where in ("", "_in_memory")
+    },
+}
+
 # The names that generated modules give to Numba types: ``f32``, ``f32_2d``, ``const_f32_2d``.
 TYPE_ALIASES: dict[str, str] = {
     **{name: short for name, short in DTYPES.items() if name not in HALVES},
@@ -38,7 +55,7 @@ TYPE_ALIASES: dict[str, str] = {
 TYPE_ALIAS = re.compile(rf"(?P<const>const_)?(?P<dtype>{'|'.join(TYPE_ALIASES.values())})(_(?P<rank>\d)d)?")
 
 _OPTIONS = ("OPTIONS", "BORROWING", "KERNEL", "INLINED")  # see `module_text`
-_RESERVED = frozenset((*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTS, *_OPTIONS))
+_RESERVED = frozenset((*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTS, *CUDA_IMPORTS, *_OPTIONS))
 
 
 def stored(dtype: np.dtype) -> np.dtype:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from graphc.codegen.cuda.emit import Grid, emit_cuda
 from graphc.codegen.emit import EmitOptions, emit
 from graphc.ir.graph import Graph, naming
 from graphc.ir.loop_text import print_program
@@ -15,6 +16,7 @@ from graphc.ir.loops import Program
 from graphc.passes.canonicalize import Canonicalize
 from graphc.passes.differentiate import Differentiate
 from graphc.passes.fuse import Fuse
+from graphc.passes.grid import MapToGrid
 from graphc.passes.lower import Lower
 from graphc.passes.manager import LANGUAGES as TENSOR_LANGUAGES
 from graphc.passes.manager import Dump, Language, Observer, Paranoid, Pass, Snapshot, State, run_passes
@@ -44,6 +46,18 @@ class Emit:
         return emit(program, self.options)
 
 
+@dataclass(frozen=True)
+class EmitCuda:
+    """The last pass for CUDA: a `loops.Program` mapped to a grid becomes the text of a module."""
+
+    threads: int
+    name: str = "emit"
+
+    def run(self, program: Program) -> str:
+        """Print the module."""
+        return emit_cuda(program, self.threads)
+
+
 def pipeline(
     graph: Graph,
     variant: str,
@@ -52,11 +66,13 @@ def pipeline(
     after_partition: Sequence[Pass] = (),
     options: EmitOptions = EmitOptions(),  # noqa: B008  # frozen
     threads: int = 1,
+    grid: Grid | None = None,
 ) -> tuple[Pass, ...]:
     """The passes of a variant ("forward", "joint" or "split") of a built graph, in order.
 
     `after_partition` are passes on the packed graph that no stage of its own shows: a trainer's updates. Kernels are
-    split for more than one of `threads`, and never in what users call from compiled code (`options.standalone`).
+    split for more than one of `threads`, and never in what users call from compiled code (`options.standalone`). With a
+    `grid` they are a GPU's.
     """
     split_after = n_outputs if variant == "split" else None
     packed = None if blocks is None else tuple(blocks)
@@ -69,11 +85,16 @@ def pipeline(
         Partition(split_after, packed, tuple((node, names[node]) for node in graph.wrt)),
         *after_partition,
         Lower(),
-        Fuse(),
-        *([Split(threads)] if threads > 1 else []),
-        PlanMemory(),
-        Emit(options),
+        *(_for_cpu(options, threads) if grid is None else _for_cuda(grid)),
     )
+
+
+def _for_cpu(options: EmitOptions, threads: int) -> tuple[Pass, ...]:
+    return Fuse(), *([Split(threads)] if threads > 1 else []), PlanMemory(), Emit(options)
+
+
+def _for_cuda(grid: Grid) -> tuple[Pass, ...]:
+    return Fuse(row_blocks=False), MapToGrid(grid.blocks), PlanMemory(in_place=False), EmitCuda(grid.threads)
 
 
 def compile_graph(graph: Graph, passes: Sequence[Pass]) -> tuple[Snapshot, ...]:

@@ -34,7 +34,7 @@ from graphc.optimizers import SGD, Adam
 from graphc.options import UsageError, suggestion
 from graphc.passes.manager import sample_feed, sample_sizes
 from graphc.planner import Planner, views_of
-from graphc.program import Program, compile
+from graphc.program import Program, compile, declared_program
 from graphc.task_text import tasks_text
 from graphc.trainer import Trainer
 from graphc.views import View, topological
@@ -162,8 +162,7 @@ def _variant(view: View) -> str:
 
 
 def _text_program(request: Request, view: View, wrt: Any) -> Program:
-    # The stages are the same for all targets, and this one compiles nothing that is not asked for.
-    return compile(view, wrt, target="interpret", seed=request.options["seed"])
+    return declared_program(view, wrt, request.options["target"], seed=request.options["seed"])
 
 
 def _wrt(request: Request, view: View) -> list[View]:

@@ -54,7 +54,7 @@ class Executable:
         self._updates = bool(graph.updates)
         self._known: dict[tuple[tuple[int, ...], ...], Chosen] = {}
 
-    def __call__(self, inputs: Sequence[Any], blocks: Sequence[np.ndarray]) -> tuple[Any, ...]:
+    def __call__(self, inputs: Sequence[Any], blocks: Sequence[Any]) -> tuple[Any, ...]:
         """The outputs.
 
         Raises

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +36,36 @@ class Slot:
         """
         ready = type(value) is np.ndarray and value.dtype == self.dtype and value.ndim
         array = value if ready and value.flags.c_contiguous and value.flags.aligned else self._converted(value)
+        self._check_shape(array)
+        return array if self.shape else array[()]
+
+    def prepare_on_device(self, array: Any) -> Any:
+        """An array of a device, as it is: its dtype and layout must be right.
+
+        Raises
+        ------
+        FeedError
+            TypeError for another dtype, ValueError for a wrong rank or static extent, or another layout than C's.
+        """
+        if array.dtype != (np.dtype("uint16") if self.dtype.name == "bfloat16" else self.dtype):
+            raise FeedTypeError(
+                f"{self.name} wants {self}, got a device array of {array.dtype}",
+                hint="cast it on the device, or feed a NumPy array",
+            )
+        self._check_shape(array)
+        if not array.is_c_contiguous():
+            raise FeedValueError(
+                f"{self.name} wants {self}, got a device array that is not C-contiguous: strides {array.strides}"
+            )
+        return array.view(np.uint16) if self.dtype == np.float16 else array
+
+    def _check_shape(self, array: Any) -> None:
+        """Refuse another rank, or another size where it is fixed."""
         if array.ndim != len(self.shape):
             raise FeedValueError(f"{self.name} wants {self}, got {array.ndim} dims: shape {array.shape}")
         for size, extent in zip(array.shape, self.shape, strict=True):
             if size != extent and not isinstance(extent, Dim):
                 raise FeedValueError(f"{self.name} wants {self}, got shape {array.shape}")
-        return array if self.shape else array[()]
 
     def _converted(self, value: Any) -> np.ndarray:
         try:
@@ -87,10 +111,14 @@ def _numpys(dtype: np.dtype) -> np.dtype:
 class Inputs:
     """The inputs of a graph, as calls fill them by name or alias.
 
-    `names` are those in the graph, in order.
+    `names` are those in the graph, in order. `on_device` gives what lies on a device as an array of it, and None of
+    other values; without it all is taken for the host's.
     """
 
-    def __init__(self, graph: Graph, aliases: Mapping[str, str]) -> None:
+    def __init__(
+        self, graph: Graph, aliases: Mapping[str, str], on_device: Callable[[Any], Any] | None = None
+    ) -> None:
+        self._on_device = on_device
         self._slots = tuple(Slot(graph.names[node], node.dtype, node.shape) for node in graph.inputs)
         self.names = tuple(slot.name for slot in self._slots)
         self._leaves = dict(zip(self.names, graph.inputs, strict=True))
@@ -115,9 +143,13 @@ class Inputs:
                 raise FeedTypeError(f"{name} is fed twice: {given} is another name of it")
             named[name] = value
         self._check_names(named, params)
-        arrays = [slot.prepare(named[slot.name]) for slot in self._slots]
+        arrays = [self._prepared(slot, named[slot.name]) for slot in self._slots]
         self.sizes([np.shape(array) for array in arrays])
         return arrays, {name: value for name, value in named.items() if name not in self._leaves}
+
+    def _prepared(self, slot: Slot, value: Any) -> Any:
+        there = self._on_device(value) if self._on_device is not None else None
+        return slot.prepare(value) if there is None or not slot.shape else slot.prepare_on_device(there)
 
     def sizes(self, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, int]:
         """The sizes of the dims for these shapes of the inputs, checked once for each combination that comes."""

@@ -261,7 +261,7 @@ def _prepared(built: Built, feeds: Mapping[str, Any], seed: int) -> dict[str, An
     prepared = dict(zip(inputs.names, arrays, strict=True))
     for name, initial in built.initial.items():
         value = initial_value(initial, seed, name)
-        prepared[name] = fitting(fed[name], value, name) if name in fed else value
+        prepared[name] = fitting(name, fed[name], value.dtype, value.shape) if name in fed else value
     return prepared
 
 

@@ -16,6 +16,7 @@ from graphc.codegen.emit import EmitOptions
 from graphc.codegen.host_text import Standalone
 from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
 from graphc.codegen.threads import thread_count
+from graphc.device import STORAGE, DeviceExecutable, check_device, device_array, grid_of
 from graphc.emitted import BySize, Emitted
 from graphc.executable import TARGETS, Executable, Quick, compiled, interpreted
 from graphc.feeds import Inputs, Slot, unknown_name
@@ -58,8 +59,9 @@ def compile(
     wrt : View, str, sequence of these, "params" or None
         What `value_and_grad` and `backward` differentiate the first output with respect to. "params": the parameters
         that the outputs depend on. None: nothing.
-    target : {"cpu", "interpret"}
-        Emitted Numba functions, or the NumPy reference evaluator.
+    target : {"cpu", "cuda", "interpret"}
+        Emitted Numba functions, numba-cuda kernels on a GPU, or the NumPy reference evaluator. On a GPU parameters live
+        on the device, results are device arrays, and feeds may be.
     params : mapping, optional
         Another program's or trainer's `params`, to share them live; or values to start from.
     updates : mapping from View to View, optional
@@ -85,6 +87,23 @@ def compile(
     GraphcWarning
         For a wrt that the output does not depend on: its gradient is zeros.
     """
+    program = declared_program(outputs, wrt, target, params, updates, seed, threads, name)
+    if target == "cuda":
+        check_device()
+    return program
+
+
+def declared_program(
+    outputs: View | Sequence[View] | Graph,
+    wrt: View | str | Sequence[View | str] | None,
+    target: str,
+    params: Mapping[str, Any] | None = None,
+    updates: Mapping[View, View] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    name: str | None = None,
+) -> Program:
+    """What `compile` returns, also where its target is not at hand: to look at, not to call."""
     check_options(wrt, target, params, seed, threads)
     _check_naming(updates, name)
     if isinstance(outputs, Graph):
@@ -98,15 +117,14 @@ def compile(
         built = build(roots, wrt, updates, name)
     _check_derivatives(built)
     start = {each: initial_value(initial, seed, each) for each, initial in built.initial.items()}
-    return Program(built, single, target, gather_parameters(built.initial, start, params), thread_count(threads))
+    parameters = gather_parameters(built.initial, start, params, STORAGE[target])
+    return Program(built, single, target, parameters, thread_count(threads))
 
 
 def check_options(wrt: Any, target: Any, params: Any, seed: Any, threads: Any) -> None:
     """Refuse what is of the wrong kind before anything is made of it: the options of programs and trainers."""
     if target not in TARGETS:
         raise CompileValueError(unknown_name(str(target), TARGETS, "target"))
-    if target == "cuda":
-        raise CompileValueError("the target 'cuda' is not there yet", hint="use target='cpu' or target='interpret'")
     if threads is not None:
         check_threads(threads)
     if not (params is None or isinstance(params, Mapping)):
@@ -175,7 +193,7 @@ def _check_derivatives(built: Built) -> None:
         check_wrt(graph.outputs[:1], graph.wrt, graph.names)
         output = naming(graph)[graph.outputs[0]]
         for each in unreached(graph):
-            warnings.warn(f"{output} does not depend on {each}: its gradient is zeros", GraphcWarning, stacklevel=3)
+            warnings.warn(f"{output} does not depend on {each}: its gradient is zeros", GraphcWarning, stacklevel=4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +222,8 @@ class Variant:
         if threads not in self.stages:
             # Where there is enough to do for threads, there is enough memory to be worth keeping.
             options = self.options if threads == 1 else replace(self.options, workspace=True, results=True)
-            passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks, (), options, threads)
+            grid = grid_of(self.target)
+            passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks, (), options, threads, grid)
             self.stages[threads] = {snapshot.stage: snapshot for snapshot in compile_graph(self.graph, passes)}
         return self.stages[threads]
 
@@ -221,6 +240,8 @@ class Variant:
             until = next(k for k, step in enumerate(passes, 1) if step.name == "partition")
             return tuple(interpreted(graph) for graph in compile_graph(self.graph, passes[:until])[-1].state)
         graphs = self.snapshots(1)["partition"].state
+        if self.target == "cuda":
+            return tuple(map(DeviceExecutable, graphs, self.emitted(1)))
         return tuple(
             compiled(graph, BySize(serial, partial(self._parallel, place) if self.threads > 1 else None))
             for place, (graph, serial) in enumerate(zip(graphs, self.emitted(1), strict=True))
@@ -243,7 +264,7 @@ class Program:
         self._threads = threads
         self._params = params
         self._blocks = [block.values for block in params.blocks]
-        self._inputs = Inputs(built.graph, built.aliases)
+        self._inputs = Inputs(built.graph, built.aliases, device_array if target == "cuda" else None)
         self._variants: dict[tuple[str, bool], Variant] = {}
         self._ready: dict[str, tuple[Executable, ...]] = {}
         self._quick: dict[str, Quick] = {}
@@ -389,6 +410,11 @@ class Program:
         order, and returns the value, or ``(value, *gradients)`` where the program has wrt. Numba has no arithmetic on
         float16 and no bfloat16: both are taken and returned as their bits, ``array.view(np.uint16)``.
         """
+        if self._target == "cuda":
+            raise CompileValueError(
+                f"{self._built.graph.name} is compiled for a GPU, and njit is the processor's alone",
+                hint='compile it with target="cpu"',
+            )
         if self._built.graph.updates:
             raise CompileValueError(f"{self._built.graph.name} has updates, which only calls of the program store")
         with self._lock:
@@ -421,12 +447,14 @@ class Program:
 
     def _store_updates(self, blocks: Sequence[np.ndarray]) -> None:
         """Bring updates home from blocks that are copies, since some parameter was fed for this call."""
+        storage = self._params.storage
         updated = {self._built.graph.names[param] for param, _ in self._built.graph.updates}
         for block, values in zip(self._params.blocks, blocks, strict=True):
             if values is not block.values:
                 for slot in block.layout.slots:
                     if slot.name in updated:
-                        slot.view(block.values)[...] = slot.view(values)
+                        new, old = (storage.view(each, slot) for each in (values, block.values))
+                        storage.write(old, storage.read(new))
 
     def _arguments(self, feeds: Mapping[str, Any]) -> tuple[list[Any], list[np.ndarray]]:
         """The inputs, checked and cast, in order; and the blocks, copies where parameters are fed for this call."""
@@ -437,6 +465,7 @@ class Program:
             own = Parameters(
                 (replace(block, values=values) for block, values in zip(self._params.blocks, blocks, strict=True)),
                 self._params,
+                self._params.storage,
             )
             for name, value in fed.items():
                 own[name] = value
@@ -474,9 +503,9 @@ class Program:
             position, slot = places[k]
             if slot is None:
                 found.append((name, position, None, None))
-            elif not slot.shape:  # a NumPy scalar
+            elif not slot.shape and self._target != "cuda":  # a NumPy scalar
                 found.append((name, position, slot.offset, None))
             else:
                 part = slice(slot.offset, slot.offset + slot.size)
-                found.append((name, position, part, slot.shape if len(slot.shape) > 1 else None))
+                found.append((name, position, part, slot.shape if len(slot.shape) != 1 else None))
         return found

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from graphc.ir.dims import NOMINAL, Extent, extent_names, nominal
 from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loop_text import call_text, print_kernel
-from graphc.ir.loops import Arena, Buffer, Call, Kernel, Program
+from graphc.ir.loops import SCRATCH, Arena, Buffer, Call, Kernel, Program
 from graphc.passes.row_blocks import product_text
 from graphc.passes.rows import BLOCK
 
@@ -37,7 +37,7 @@ def _kernel(kernel: Kernel, dims: Collection[str]) -> Iterator[str]:
     if kernel.products:
         yield f"   has the library multiply up to {BLOCK} rows at a time, and goes on with them while they are in cache"
     written = kernel.writes
-    scratch = [buffer for buffer in written if buffer.space == "row"]
+    scratch = [buffer for buffer in written if buffer.space in SCRATCH]
     if reads := [buffer for buffer in kernel.reads if buffer not in written]:
         yield f"   reads {_types(reads)}"
     yield f"   writes {_types([buffer for buffer in written if buffer not in scratch])}"

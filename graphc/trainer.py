@@ -14,6 +14,7 @@ import numpy as np
 from graphc.build import Built, build
 from graphc.codegen.threads import thread_count
 from graphc.data_files import read_parameters, write_atomically
+from graphc.device import STORAGE, check_device
 from graphc.executable import Quick
 from graphc.feeds import unknown_name
 from graphc.initializers import initial_value
@@ -45,7 +46,7 @@ class Trainer:
         Scalars that `fit` and `evaluate` report beside the loss.
     wrt : "params", View, str or sequence of these
         What is trained: the parameters of the loss unless given.
-    target : {"cpu", "interpret"}
+    target : {"cpu", "cuda", "interpret"}
         See `compile`.
     params : mapping, optional
         Another program's or trainer's `params`, to train them live; or values to start from.
@@ -72,6 +73,8 @@ class Trainer:
         if not hasattr(optimizer, "update"):
             raise CompileTypeError(f"Trainer wants an optimizer, got {shown(optimizer)}", hint="SGD(0.1) or Adam()")
         check_options(wrt, target, params, seed, threads)
+        if target == "cuda":
+            check_device()
         self._optimizer = optimizer
         self._target, self._seed, self._threads = target, seed, thread_count(threads)
         self._loss, self._metrics = loss, tuple(metrics)
@@ -81,7 +84,7 @@ class Trainer:
             if node.shape != ():
                 raise CompileValueError(f"a metric is a scalar, and {naming(built.graph)[node]} is {node.type}")
         start = {name: initial_value(initial, seed, name) for name, initial in built.initial.items()}
-        self._params = gather_parameters(built.initial, start, params)
+        self._params = gather_parameters(built.initial, start, params, STORAGE[target])
         self._built = built
         self._batch_dim = _batch_dim(built)
         self._steps: dict[bool, TrainingStep] = {}
@@ -263,7 +266,7 @@ class Trainer:
     def evaluate(self, data: Mapping[str, Any]) -> dict[str, float]:
         """Loss and metrics over some data, by name."""
         values = self.predict([self._loss, *self._metrics], **data)
-        return {name: float(value) for name, value in zip(self._report_names(), values, strict=True)}
+        return {name: float(np.asarray(value)) for name, value in zip(self._report_names(), values, strict=True)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters to a safetensors file, whole or not at all. (The optimiser's state is not saved.)"""
@@ -288,7 +291,7 @@ class Trainer:
                     raise FeedTypeError(unknown_name(name, self._params, "parameter"))
             if missing := [name for name in self._params if name not in values]:
                 raise FeedTypeError(f"the file lacks {', '.join(missing)}")
-            values = {name: fitting(value, self._params[name], name) for name, value in values.items()}
+            values = {name: fitting(name, value, *self._params.type_of(name)) for name, value in values.items()}
         except FeedError as error:
             error.where = os.fspath(path)
             raise

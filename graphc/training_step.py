@@ -15,6 +15,7 @@ from graphc.codegen.host_text import workspace_layout
 from graphc.codegen.pipeline import compile_graph, pipeline
 from graphc.codegen.runtime import arena
 from graphc.codegen.training import MinibatchLoop, compiled_loop, row_offsets
+from graphc.device import STORAGE, DeviceExecutable, device_array, grid_of, taken, uploaded
 from graphc.emitted import BySize, Emitted, bits_of
 from graphc.executable import Executable, apart, compiled, interpreted, out_of_range
 from graphc.feeds import Inputs
@@ -128,7 +129,7 @@ class TrainingStep:
         self.trained = tuple(
             k for k, block in enumerate(self.blocks) if any(slot.name in wanted for slot in block.slots)
         )
-        self.inputs = Inputs(built.graph, built.aliases)
+        self.inputs = Inputs(built.graph, built.aliases, device_array if target == "cuda" else None)
         self._memory = arena(0)
         self.batched = tuple(
             bool(node.shape) and batch_dim is not None and node.shape[0] == dim(batch_dim)
@@ -142,16 +143,16 @@ class TrainingStep:
             for is_batched, array in zip(self.batched, arrays, strict=True)
         ]
 
-    def new_state(self) -> list[np.ndarray]:
+    def new_state(self) -> list[Any]:
         """The optimiser's state at the start, in the order in which the step takes it."""
-        blocks = [self.blocks[k] for k in self.trained]
-        return [np.zeros(block.size, state_dtype(block.dtype)) for block in blocks for _ in self.optimizer.state]
+        blocks, new = [self.blocks[k] for k in self.trained], STORAGE[self.target].new
+        return [new(np.zeros(block.size, state_dtype(block.dtype))) for block in blocks for _ in self.optimizer.state]
 
     def _compile(self, threads: int) -> dict[str, Any]:
         graph, count = self.built.graph, len(self.built.graph.outputs)
         options = EmitOptions(workspace=True, loop=self.loop)
         updates = AttachUpdates(self.optimizer, self.trained, count, self._scalars)
-        passes = pipeline(graph, "joint", count, self.blocks, [updates], options, threads)
+        passes = pipeline(graph, "joint", count, self.blocks, [updates], options, threads, grid_of(self.target))
         if self.target == "interpret":
             passes = passes[: 1 + next(k for k, step in enumerate(passes) if step.name == updates.name)]
         return {snapshot.stage: snapshot.state[0] for snapshot in compile_graph(graph, passes)}
@@ -164,7 +165,7 @@ class TrainingStep:
     def emitted(self) -> BySize:
         """The modules of the step."""
         serial = Emitted(self._stages["memory"], self._stages["emit"])
-        return BySize(serial, self._parallel if self.threads > 1 else None)
+        return BySize(serial, self._parallel if self.threads > 1 and self.target == "cpu" else None)
 
     def _parallel(self) -> Emitted:
         stages = self._compile(self.threads)
@@ -176,6 +177,8 @@ class TrainingStep:
         graph = self._stages["update"]
         if self.target == "interpret":
             return interpreted(graph)
+        if self.target == "cuda":
+            return DeviceExecutable(graph, self.emitted.serial)
         return compiled(graph, self.emitted, self.memory)
 
     def memory(self, emitted: Emitted, sizes: Mapping[str, int]) -> np.ndarray:
@@ -205,10 +208,11 @@ class BatchRunner:
         self, step: TrainingStep, inputs: Sequence[Any], blocks: Sequence[np.ndarray], batch_size: int
     ) -> None:
         self.step, self.blocks, self.batch_size = step, list(blocks), batch_size
-        self.inputs = list(apart(inputs, blocks))
+        self.inputs = list(apart(inputs, blocks) if step.target != "cuda" else map(uploaded, inputs))
         self.count = len(inputs[step.batched.index(True)])
         self.steps = -(-self.count // batch_size)
-        if step.target == "interpret":
+        if step.target != "cpu":
+            self._take = taken if step.target == "cuda" else np.take
             return
         assert step.loop is not None
         sizes = step.inputs.sizes(step.batch_shapes(inputs, batch_size))
@@ -250,8 +254,8 @@ class BatchRunner:
         totals : array of float64
             To whose row for an epoch each output, times its batch's size, is added.
         """
-        if self.step.target == "interpret":
-            self._interpret(first, last, orders, rates, numbers, totals)
+        if self.step.target != "cpu":
+            self._run_from_python(first, last, orders, rates, numbers, totals)
             return
         try:
             self._loop(
@@ -261,15 +265,16 @@ class BatchRunner:
         except IndexError as error:
             raise out_of_range(self.step.built.graph, error) from error
 
-    def _interpret(
+    def _run_from_python(
         self, first: int, last: int, orders: np.ndarray, rates: np.ndarray, numbers: np.ndarray, totals: np.ndarray
     ) -> None:
+        whole = self.steps == 1
         for epoch, k in np.ndindex(len(orders), last - first):
-            rows = orders[epoch, (first + k) * self.batch_size :][: self.batch_size] if self.steps > 1 else slice(None)
+            rows = None if whole else orders[epoch, (first + k) * self.batch_size :][: self.batch_size]
             batch = [
-                array[rows] if is_batched else array
+                self._take(array, rows, 0) if is_batched and rows is not None else array
                 for is_batched, array in zip(self.step.batched, self.inputs, strict=True)
             ]
             results = self.step.executable([*batch, rates[epoch, first + k], numbers[epoch, first + k]], self.blocks)
             size = min(self.batch_size, self.count - (first + k) * self.batch_size)
-            totals[epoch] += [size * float(result) for result in results]
+            totals[epoch] += [size * float(np.asarray(result)) for result in results]

@@ -94,5 +94,9 @@ class FeedIndexError(FeedError, IndexError):
     """An index (or label) out of range in a feed or computed from one."""
 
 
+class DeviceMemoryError(GraphcError, MemoryError):
+    """A call that needs more memory than a device has."""
+
+
 class GraphcWarning(UserWarning):
     """Something that is allowed and probably not meant."""

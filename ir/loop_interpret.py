@@ -17,8 +17,10 @@ from graphc.ir.loops import (
     Accumulate,
     Accumulator,
     Affine,
+    Barrier,
     Buffer,
     Call,
+    Combine,
     Comment,
     Const,
     Index,
@@ -161,7 +163,7 @@ class _Machine:
                 rows = slice(piece.start, piece.stop)
                 right = self.memory[b].T if transpose_b else self.memory[b]
                 _multiply(self.memory[a][rows], right, self.memory[out][rows], accumulate)
-            case Comment():
+            case Comment() | Combine() | Barrier():  # threads take turns here, with one total
                 pass
 
     def let(self, let: Let) -> Any:

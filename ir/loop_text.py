@@ -15,13 +15,16 @@ import numpy as np
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.loops import (
     KINDS,
+    SCRATCH,
     SPACES,
     Accumulate,
     Accumulator,
     Affine,
     Arena,
+    Barrier,
     Buffer,
     Call,
+    Combine,
     Comment,
     Const,
     Index,
@@ -47,7 +50,7 @@ COMBINE_SIGNS = {
 }  # fmt: skip
 _COMBINES = {sign: op for op, sign in COMBINE_SIGNS.items()}
 # The order of declarations.
-_ORDER = {space: k for k, space in enumerate(("input", "param", "constant", "output", "arena", "row", "alias"))}
+_ORDER = {space: k for k, space in enumerate(("input", "param", "constant", "output", "arena", *SCRATCH, "alias"))}
 _PRODUCT = re.compile(r"\w+(\*\w+)*")
 
 # printing -----------------------------------------------------------------------------------------------------------
@@ -128,7 +131,8 @@ def statement_text(statement: Statement, dims: Collection[str] = ()) -> str:
         case Accumulator(name, initial):
             return f"var {name_text(name)}: {DTYPES[initial.dtype.name]} = {_value(initial, initial.dtype)}"
         case Accumulate(Buffer() as buffer, index, op, value):
-            return f"{_element(buffer, index, dims)} {COMBINE_SIGNS[op]} {_value(value, buffer.dtype)}"
+            turns = "atomic " if statement.atomic else ""
+            return f"{turns}{_element(buffer, index, dims)} {COMBINE_SIGNS[op]} {_value(value, buffer.dtype)}"
         case Accumulate(str(name), _, op, value):
             return f"{name_text(name)} {COMBINE_SIGNS[op]} {_value(value, None)}"
         case Loop(variable, extent, kind, share=share):
@@ -136,6 +140,10 @@ def statement_text(statement: Statement, dims: Collection[str] = ()) -> str:
         case Product(a, b, out, share=share):
             flags = f"transpose_b={value_text(statement.transpose_b)}, accumulate={value_text(statement.accumulate)}"
             return f"matmul({_names((a, b))}, {flags}) -> {name_text(out.name)}{_piece(share)}"
+        case Combine(target, op):
+            return f"combine {name_text(target)} {COMBINE_SIGNS[op]}"
+        case Barrier():
+            return "barrier"
         case Comment(text):
             return f"// {_one_line(text)}".rstrip()
     raise TypeError(f"{statement!r} is no statement")
@@ -354,6 +362,13 @@ class _ProgramParser(Parser):
             return Store(buffer, index, self.scalar(buffer.dtype))
         if self.accept("var"):
             return self.accumulator()
+        if self.accept("combine"):
+            return Combine(self.name("an accumulator"), self.combine())
+        if self.accept("barrier"):
+            return Barrier()
+        if self.accept("atomic"):
+            buffer, index = self.element(self.token_of_name())
+            return Accumulate(buffer, index, self.combine(), self.scalar(buffer.dtype), atomic=True)
         token = self.token
         self.name("a statement")
         if self.at("["):

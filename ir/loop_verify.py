@@ -10,17 +10,22 @@ from typing import TypeAlias
 
 import numpy as np
 
+from graphc.ir.barriers import with_barriers
 from graphc.ir.core import Op
 from graphc.ir.dims import Dim, Extent, extent_names
 from graphc.ir.errors import CompileValueError, GraphcError
 from graphc.ir.loop_text import statement_text
 from graphc.ir.loops import (
+    AT_ONCE,
     COMBINE,
     KINDS,
+    NEUTRAL,
+    SCRATCH,
     Accumulate,
     Accumulator,
     Affine,
     Buffer,
+    Combine,
     Const,
     Index,
     IndexValue,
@@ -35,6 +40,7 @@ from graphc.ir.loops import (
     Value,
     axis,
     shared_axes,
+    walk,
 )
 from graphc.ir.ops import OPS
 from graphc.ir.program_verify import call_problems, overlap, program_problems
@@ -61,6 +67,10 @@ def verify_program(program: Program) -> None:
             for statement, problem in kernel_problems(step, program, written):
                 text = statement_text(statement, program.dims)
                 raise CompileValueError(f"{start}: in kernel {step.name} {problem}\n  {text}")
+            if step.grid is not None and with_barriers(step) is not step:
+                raise CompileValueError(f"{start}: in kernel {step.name} threads of a block do not wait for each other")
+            for problem in _totals_of_threads(step):
+                raise CompileValueError(f"{start}: in kernel {step.name} {problem}")
             continue
         for buffer in step.reads:
             if buffer.root not in written:
@@ -69,6 +79,15 @@ def verify_program(program: Program) -> None:
     for buffer in program.outputs:
         if buffer.root not in written:
             raise CompileValueError(f"{start}: the output {buffer.name} is never written")
+
+
+def _totals_of_threads(kernel: Kernel) -> Iterator[str]:
+    """Each thread of a block starts from the same number: it must not matter how often that is counted."""
+    body = list(walk(kernel.body))
+    first = {each.name: each.initial.value for each in body if isinstance(each, Accumulator)}
+    for each in body:
+        if isinstance(each, Combine) and each.op in NEUTRAL and first.get(each.target) != NEUTRAL[each.op]:
+            yield f"combines the totals {each.target} of threads, which do not start from {NEUTRAL[each.op]}"
 
 
 # kernels --------------------------------------------------------------------------------------------------------------
@@ -175,7 +194,7 @@ def _statement(statement: Statement, scope: _Scope, written: set[Buffer]) -> Ite
             yield from scope.define(name, buffer.dtype)
         case Store(buffer, index, value):
             yield from _element(buffer, index, scope)
-            if buffer.root.space == "row" and any(loop.kind == "threads" for loop in scope.loops):
+            if buffer.root.space in SCRATCH and scope.loops[:1] and scope.loops[0].kind == "threads":
                 yield f"shares the row scratch {buffer.name} between threads"
             yield from _stored(buffer, value, scope)
             yield from _writing_races(buffer, index, scope)
@@ -193,18 +212,27 @@ def _statement(statement: Statement, scope: _Scope, written: set[Buffer]) -> Ite
             if target.root not in written:
                 yield f"accumulates into {target.name} before it is written"
             yield from _stored(target, value, scope)
-            yield from _writing_races(target, index, scope, accumulates=True)
-        case Loop(variable, extent, kind):
-            if kind not in KINDS:
-                yield f"has a loop of kind {kind}; there are {', '.join(KINDS)}"
-            if variable in scope.names:  # dims have names of their own: in text, a variable called like one is quoted
-                yield f"shadows {variable} by an axis"
-            yield from _extents((extent,), scope)
-            if kind == "threads" and (scope.loops or not isinstance(extent, int)):
-                yield "has a loop of kind threads that is not the outermost one, or of no fixed extent"
-            yield from _shared(variable, statement.share, scope)
+            yield from _writing_races(target, index, scope, accumulates=True, atomic=statement.atomic)
+        case Loop():
+            yield from _loop(statement, scope)
         case Product():
             yield from _product(statement, scope, written)
+        case Combine(target, op):
+            if op not in COMBINE or getattr(scope.names.get(target), "role", "") != "accumulator":
+                yield f"combines {target} by {op}: expected an accumulator, and one of {', '.join(COMBINE)}"
+
+
+def _loop(loop: Loop, scope: _Scope) -> Iterator[str]:
+    if loop.kind not in KINDS:
+        yield f"has a loop of kind {loop.kind}; there are {', '.join(KINDS)}"
+    if loop.axis in scope.names:  # dims have names of their own: in text, a variable called like one is quoted
+        yield f"shadows {loop.axis} by an axis"
+    yield from _extents((loop.extent,), scope)
+    on_blocks = bool(scope.loops) and scope.loops[0].kind == "blocks"
+    outermost = loop.kind == "blocks" or (loop.kind == "threads" and not on_blocks)
+    if outermost and (scope.loops or not isinstance(loop.extent, int)):
+        yield f"has a loop of kind {loop.kind} that is not the outermost one, or of no fixed extent"
+    yield from _shared(loop.axis, loop.share, scope)
 
 
 def _product(product: Product, scope: _Scope, written: set[Buffer]) -> Iterator[str]:
@@ -214,7 +242,7 @@ def _product(product: Product, scope: _Scope, written: set[Buffer]) -> Iterator[
         yield f"multiplies {a.name}: {a.type} and {b.name}: {b.type}, which are not two matrices"
     yield from call_problems(product.whole, scope.program)
     for buffer in (a, b, out):
-        if buffer.root.space == "row":
+        if buffer.root.space in SCRATCH:
             yield f"multiplies in the row scratch {buffer.name}"
     for buffer in product.whole.reads:
         if buffer.root not in written:
@@ -330,13 +358,17 @@ def _shared_loops(buffer: Buffer, loops: tuple[Loop, ...]) -> Iterator[tuple[Loo
 
     Every iteration of the outermost loop has row scratch of its own. The pieces of a shared extent do not overlap.
     """
-    for loop in loops[1:] if buffer.root.space == "row" else loops:
-        if loop.kind in ("parallel", "threads"):
+    for loop in loops[1:] if buffer.root.space in SCRATCH else loops:
+        if loop.kind in AT_ONCE and loop.extent != 1:
             yield loop, shared_axes(loop.axis, loops)
 
 
-def _writing_races(buffer: Buffer, index: Index, scope: _Scope, accumulates: bool = False) -> Iterator[str]:
+def _writing_races(
+    buffer: Buffer, index: Index, scope: _Scope, accumulates: bool = False, atomic: bool = False
+) -> Iterator[str]:
     """Find stores that every iteration of a parallel loop makes to one place (what accumulates may, but on threads)."""
+    if atomic:
+        return
     variables = {variable for position in index for variable in position.variables}
     for loop, own in _shared_loops(buffer, scope.loops):
         if not own & variables and not (accumulates and loop.kind == "parallel"):
@@ -376,7 +408,7 @@ def _other_rows(
     """
     for product, loops in products:
         for loop in loops:
-            if loop.kind in ("parallel", "threads") and product.share[0] not in shared_axes(loop.axis, loops):
+            if loop.kind in AT_ONCE and product.share[0] not in shared_axes(loop.axis, loops):
                 places = f"iterations of the {loop.kind} loop over {loop.axis} store to the same places"
                 yield product, f"races: {places} of {product.out.name}"
         counting = _counting(product, loops)

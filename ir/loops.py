@@ -17,9 +17,11 @@ from graphc.ir.factorizations import ROUTINES
 from graphc.ir.types import Shape, TensorType
 
 # Where a buffer lives. input, param: the caller's, read-only but for updates; output: fresh, returned; arena: lives for
-# one call; row: scratch of one outer iteration of one kernel, reused by the next; alias: a contiguous part of another;
-# constant: an array that comes with the program.
-SPACES = ("input", "param", "output", "arena", "row", "alias", "constant")
+# one call; row: scratch of one outer iteration of one kernel, reused by the next; shared: the same in the fast memory
+# that the threads of a block share; alias: a contiguous part of another; constant: an array that comes with the
+# program.
+SPACES = ("input", "param", "output", "arena", "row", "shared", "alias", "constant")
+SCRATCH = ("row", "shared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,23 +181,27 @@ class Accumulator:
 class Accumulate:
     """``target = op(target, value)`` on an accumulator (a name), or on ``target[index]`` of a buffer.
 
-    `op` is one of `COMBINE`.
+    `op` is one of `COMBINE`. With `atomic`, threads that meet at an element take turns.
     """
 
     target: str | Buffer
     index: Index
     op: str
     value: Value
+    atomic: bool = False
 
 
 # How reductions combine: names of elementwise ops.
 COMBINE = ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or")
+# What combining with changes nothing (of what is the larger or the smaller nothing is counted twice).
+NEUTRAL = {"add": 0, "multiply": 1, "logical_and": True, "logical_or": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
     """``for axis in range(extent): body``. parallel: iterations are independent; reduce: they accumulate; serial:
-    they run in order (or it does not pay to split them); threads: each runs on a thread.
+    they run in order (or it does not pay to split them); threads: each runs on a thread; blocks: each runs on a block
+    of threads, to whom the loops of kind threads inside of it are dealt out, while all of them run everything else.
 
     With `share`, (the axis of a loop around it, that loop's extent), the loop runs over one of that many equal pieces
     of its extent: the one that the axis says.
@@ -208,7 +214,8 @@ class Loop:
     share: tuple[str, Extent] | None = None
 
 
-KINDS = ("parallel", "serial", "reduce", "threads")
+KINDS = ("parallel", "serial", "reduce", "threads", "blocks")
+AT_ONCE = ("parallel", "threads", "blocks")  # whose iterations may run at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +240,19 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class Combine:
+    """Each thread of a block has accumulated a total of its own; from here on `target` is the total of all."""
+
+    target: str
+    op: str
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """The threads of a block wait for each other: what one stored before, all can read after."""
+
+
+@dataclass(frozen=True, slots=True)
 class Comment:
     """A line for the reader: which view the statements below compute."""
 
@@ -241,7 +261,9 @@ class Comment:
 
 # What computes a scalar, under a name that is set once.
 Straight: TypeAlias = "Let | IndexValue | Load"
-Statement: TypeAlias = "Let | IndexValue | Load | Store | Accumulator | Accumulate | Loop | Product | Comment"
+Statement: TypeAlias = (
+    "Let | IndexValue | Load | Store | Accumulator | Accumulate | Loop | Product | Combine | Barrier | Comment"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +277,16 @@ class Kernel:
     @property
     def parts(self) -> Loop | None:
         """The loop whose iterations run on threads, which is all of such a kernel; None where it runs on one."""
+        return self._around_all("threads")
+
+    @property
+    def grid(self) -> Loop | None:
+        """The loop whose iterations run on blocks of threads, which is all of such a kernel; None where none do."""
+        return self._around_all("blocks")
+
+    def _around_all(self, kind: str) -> Loop | None:
         first = self.body[0] if self.body else None
-        return first if isinstance(first, Loop) and first.kind == "threads" else None
+        return first if isinstance(first, Loop) and first.kind == kind else None
 
     @property
     def writes(self) -> tuple[Buffer, ...]:

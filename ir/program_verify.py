@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from graphc.ir.dims import Extent, bind, extent_names, is_exact
 from graphc.ir.factorizations import ROUTINES
-from graphc.ir.loops import SPACES, Buffer, Call, Program
+from graphc.ir.loops import SCRATCH, SPACES, Buffer, Call, Program
 
 # Sizes of the dims at which symbolic plans are checked.
 SAMPLES = (1, 37, 5040)
@@ -81,7 +81,7 @@ def _rows(program: Program) -> Iterator[str]:
     owners: dict[Buffer, str] = {}
     for step in program.steps:
         for buffer in step.buffers:
-            if buffer.root.space != "row":
+            if buffer.root.space not in SCRATCH:
                 continue
             if isinstance(step, Call):
                 yield f"{step.routine} is called on the row scratch {buffer.name}"

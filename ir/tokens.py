@@ -23,7 +23,10 @@ from graphc.ir.types import DTYPE_NAMES, DTYPES, TensorType, kind_of, named_dtyp
 Item = TypeVar("Item")
 
 # Words that mean something by themselves: a name that is one of them prints in quotes, a dim in parentheses.
-RESERVED = frozenset({"true", "false", "none", "nan", "inf", "hex", "extent", "for", "store", "var", *DTYPE_NAMES})
+RESERVED = frozenset({
+    "true", "false", "none", "nan", "inf", "hex", "extent", "for", "store", "var", "combine", "barrier", "atomic",
+    *DTYPE_NAMES,
+})  # fmt: skip
 # Arrays of more elements print as bytes.
 LISTED = 64
 # How deep parentheses, lists and minus signs may nest.

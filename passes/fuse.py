@@ -24,8 +24,12 @@ from graphc.passes.stages import Stage, free_name, identity, kernel_stage
 
 @dataclass(frozen=True)
 class Fuse:
-    """The pass: `Program` of single-stage kernels in, `Program` of fused kernels out."""
+    """The pass: `Program` of single-stage kernels in, `Program` of fused kernels out.
 
+    Without `row_blocks` products stay calls of their own.
+    """
+
+    row_blocks: bool = True
     name: str = "fuse"
 
     def run(self, program: Program) -> Program:
@@ -40,7 +44,8 @@ class Fuse:
             assemble(group.rows, group.rank, group.post, needed, taken) if isinstance(group, Group) else group
             for group in groups
         )
-        steps = in_row_blocks(steps, refusals)
+        if self.row_blocks:
+            steps = in_row_blocks(steps, refusals)
         return replace(program, steps=steps, refusals=tuple(refusals))
 
 

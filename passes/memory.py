@@ -20,13 +20,15 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class PlanMemory:
-    """The pass: a `Program` with its arena planned."""
+    """The pass: a `Program` with its arena planned, after memory was reused in place (unless that was done before)."""
 
+    in_place: bool = True
     name: str = "memory"
 
     def run(self, program: Program) -> Program:
         """Reuse memory in place, and plan the arena."""
-        program = reuse_in_place(program)
+        if self.in_place:
+            program = reuse_in_place(program)
         return replace(program, arena=plan(program))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from graphc.ir.costs import ADDITION, PRODUCT, REGION
 from graphc.ir.dims import Extent, product
 from graphc.ir.loops import (
+    SCRATCH,
     Accumulate,
     Accumulator,
     Affine,
@@ -67,7 +68,7 @@ class Split:
                 refusals.append(f"{step.name}: not split over threads: {reason}")
                 steps.append(step)
             else:
-                steps += _Splitting(step, self.threads, taken).kernels()
+                steps += Splitting(step, self.threads, taken).kernels()
         return replace(program, steps=tuple(steps), refusals=(*program.refusals, *refusals))
 
 
@@ -113,16 +114,16 @@ def why_not_split(kernel: Kernel) -> str | None:
         return "it has no single outermost loop whose iterations are independent"
     if isinstance(rows.extent, int) and rows.extent < 2:
         return "it has one row"
-    accumulated, scratch = _accumulated(rows), _scratch(rows)
+    summed, scratch, own = accumulated(rows), _scratch(rows), own_axes(rows)
     for statement in walk(rows.body):
-        if isinstance(statement, Store) and statement.buffer not in scratch and not _is_own(statement.index, rows):
+        if isinstance(statement, Store) and statement.buffer not in scratch and not is_own(statement.index, own):
             return f"its rows store to the same places of {statement.buffer.name}"
-        if isinstance(statement, Product) and statement.share[0] not in _own_axes(rows):
+        if isinstance(statement, Product) and statement.share[0] not in own:
             return f"its rows store to the same places of {statement.out.name}"
-        if isinstance(statement, Load) and statement.buffer in accumulated:
+        if isinstance(statement, Load) and statement.buffer in summed:
             return f"its rows read {statement.buffer.name}, which they accumulate"
     for statement in walk(_before(kernel, rows)):
-        if isinstance(statement, Store) and statement.buffer not in accumulated:
+        if isinstance(statement, Store) and statement.buffer not in summed:
             return f"it stores to {statement.buffer.name} before its rows"
     return None
 
@@ -148,48 +149,50 @@ def _after(kernel: Kernel, rows: Loop) -> tuple[Statement, ...]:
     return kernel.body[kernel.body.index(rows) + 1 :]
 
 
-def _is_own(index: Index, rows: Loop) -> bool:
-    """Whether no two rows touch the same element: one position is the row, or an axis whose pieces the rows count, or a
-    multiple of it, and nothing else."""
-    own = _own_axes(rows)
+def is_own(index: Index, own: set[str]) -> bool:
+    """Whether no two iterations touch the same element: one position is one of their own axes, or a multiple of it, and
+    nothing else."""
     return any(
         len(position.terms) == 1 and position.terms[0][0] in own and position.terms[0][1] != 0 for position in index
     )
 
 
-def _own_axes(rows: Loop) -> set[str]:
+def own_axes(rows: Loop) -> set[str]:
+    """The axis of a loop, and those inside of it that go through pieces of what it counts."""
     return shared_axes(rows.axis, (each for each in walk(rows.body) if isinstance(each, Loop)))
 
 
-def _accumulated(rows: Loop) -> frozenset[Buffer]:
+def accumulated(rows: Loop) -> frozenset[Buffer]:
     """The buffers that all rows accumulate into."""
-    scratch = _scratch(rows)
+    scratch, own = _scratch(rows), own_axes(rows)
     return frozenset(
         statement.target
         for statement in walk(rows.body)
         if isinstance(statement, Accumulate)
         and isinstance(statement.target, Buffer)
         and statement.target not in scratch
-        and not _is_own(statement.index, rows)
+        and not statement.atomic
+        and not is_own(statement.index, own)
     )
 
 
 def _scratch(rows: Loop) -> frozenset[Buffer]:
     """The scratch that every row stores to before it reads it."""
     stored = (statement.buffer for statement in walk(rows.body) if isinstance(statement, Store))
-    return frozenset(buffer for buffer in stored if buffer.root.space == "row")
+    return frozenset(buffer for buffer in stored if buffer.root.space in SCRATCH)
 
 
 # splitting ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Splitting:
-    """One kernel on its way to two."""
+class Splitting:
+    """One kernel on its way to two: parts of its rows run on `kind`, threads or blocks of them."""
 
     kernel: Kernel
     parts: int
     taken: set[str]
+    kind: str = "threads"
     rows: Loop = field(init=False)
     names: set[str] = field(init=False)
     part: str = field(init=False)
@@ -200,7 +203,7 @@ class _Splitting:
         assert rows is not None
         self.rows, self.names = rows, local_names(self.kernel)
         self.part = self._new_name("part")
-        own = _accumulated(rows) | _scratch(rows)
+        own = accumulated(rows) | {buffer for buffer in _scratch(rows) if buffer.root.space == "row"}
         self.own = {buffer: self._per_part(buffer) for buffer in self.kernel.buffers if buffer in own}
 
     def kernels(self) -> list[Kernel]:
@@ -212,13 +215,13 @@ class _Splitting:
         rows = _in_pieces_of_parts(self.rows, self.parts)
         rows = replace(rows, kind=kind, body=self._in_part(rows.body), share=(self.part, self.parts))
         body = (*self._in_part(_before(self.kernel, self.rows)), rows, *stores)
-        first = replace(self.kernel, body=(Loop(self.part, self.parts, "threads", body),))
+        first = replace(self.kernel, body=(Loop(self.part, self.parts, self.kind, body),))
         last = (*self._combined(totals, stored), *self._sums(), *_after(self.kernel, self.rows))
         if not last:
             return [first]
         name = free_name(f"{self.kernel.name}_combined", self.taken)
         self.taken.add(name)
-        last = (*_needed(_before(self.kernel, self.rows), last), *last)
+        last = (*needed(_before(self.kernel, self.rows), last), *last)
         return [first, Kernel(name, last, f"{self.kernel.name}: the parts together")]
 
     def _per_part(self, buffer: Buffer) -> Buffer:
@@ -260,7 +263,7 @@ class _Splitting:
 
     def _sums(self) -> Iterator[Statement]:
         """The buffers that rows accumulate: what they started from, and all parts."""
-        accumulated = _accumulated(self.rows)
+        summed = accumulated(self.rows)
         ops = {each.target: each.op for each in walk(self.rows.body) if isinstance(each, Accumulate)}
 
         def sum_parts(statement: Statement) -> tuple[Statement, ...]:
@@ -274,7 +277,7 @@ class _Splitting:
 
         for statement in _before(self.kernel, self.rows):
             targets = {each.buffer for each in walk((statement,)) if isinstance(each, Store)}
-            if targets & accumulated:
+            if targets & summed:
                 yield from rewritten((statement,), sum_parts)
 
 
@@ -287,9 +290,9 @@ def _in_pieces_of_parts(rows: Loop, parts: int) -> Loop:
     return recounted(rows, tiles(pieces.extent, parts) if product is None else blocks(product.out.shape[0], parts))
 
 
-def _needed(before: tuple[Statement, ...], after: tuple[Statement, ...]) -> tuple[Statement, ...]:
+def needed(before: tuple[Statement, ...], after: tuple[Statement, ...]) -> tuple[Statement, ...]:
     """The scalars computed before the rows that are needed after them."""
-    wanted = {name for statement in walk(after) for name in _used(statement)}
+    wanted = {name for statement in walk(after) for name in used(statement)}
     kept: list[Statement] = []
     for statement in reversed(before):
         if isinstance(statement, Let | Load | IndexValue) and statement.name in wanted:
@@ -298,7 +301,8 @@ def _needed(before: tuple[Statement, ...], after: tuple[Statement, ...]) -> tupl
     return tuple(reversed(kept))
 
 
-def _used(statement: Statement) -> list[str]:
+def used(statement: Statement) -> list[str]:
+    """The axes and scalars that a statement reads, but for those in the loops that it may be."""
     match statement:
         case Let() | Load() | IndexValue():
             return uses(statement)

@@ -440,7 +440,7 @@ NOES = {
     "--grad loss --opts wrt:y": "no derivative with respect to y: it is i64[N], and only floats have one",
     "--train logits --data data.npz": "the gradient of logits wants a scalar, and it is f32[N,2]",
     "--train steps --data data.npz": "",
-    "--cat loss --data data.npz --opts target:cuda": "the target 'cuda' is not there yet",
+    "--cat loss --data data.npz --opts target:cuda": "the target 'cuda'",
     "--cat loss --data data.npz --params other.safetensors": "other.safetensors has no hidden.dense.weight, "
     "hidden.dense.bias, logits.dense.weight, logits.dense.bias, which Small.loss reads; it has w",
 }

@@ -249,7 +249,7 @@ def test_a_kernel_prints_by_itself():
         ("(x, w, transpose_a", "(x, v, transpose_a", "there is no buffer v"),
         ("h[i, j]", "h[i*j, j]", "* of variables is not affine"),
         ("in N parallel", "in i parallel", "expected a dim, got a variable"),
-        ("reduce", "reduced", "expected parallel or serial or reduce or threads, got reduced"),
+        ("reduce", "reduced", "expected parallel or serial or reduce or threads or blocks, got reduced"),
         ("sum += c", "sum -= c", "expected = or one of +=, *=, max=, min=, &=, |="),
         ("sum += c", "sum += 1.0", "this number must say its dtype: f32(1.0)"),
         ("divide(v, s) : f64", "divide(v, s)", "expected ':', got store"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -87,11 +87,18 @@ def grouped(full: bool) -> dict[tuple[str, str], list[Sample]]:
     return groups
 
 
-def check(case: Case, about: list[Sample], cancel: bool = False) -> None:
-    """Compile a program of several samples and compare each of its results with the interpreter's."""
+Run = Callable[[Case], dict[str, np.ndarray]]
+
+
+def as_machine_code(case: Case) -> dict[str, np.ndarray]:
     program = stages(case.graph)["memory"]
     verify_program(program)
-    found, expected = compiled(program, case), expected_values(case)
+    return compiled(program, case)
+
+
+def check(case: Case, about: list[Sample], cancel: bool = False, run: Run = as_machine_code) -> None:
+    """Run a program of several samples and compare each of its results with the interpreter's."""
+    found, expected = run(case), expected_values(case)
     assert found.keys() == expected.keys()
     for place, sample in enumerate(about):
         name = sample.node.op.name
@@ -166,20 +173,22 @@ def adjoint_cases() -> Iterator[pytest.ParameterSet]:
             yield pytest.param(family, dtype, marks=[] if quick else [pytest.mark.full])
 
 
-@pytest.mark.parametrize(("family", "dtype"), [*adjoint_cases()])
-def test_compiled_adjoints_give_the_interpreters_values(family, dtype):
+def check_adjoints(family: str, dtype: str, run: Run = as_machine_code) -> None:
+    """Run the adjoints of a family and compare each cotangent with the interpreter's."""
     elementwise = family == "elementwise"
     shapes = ADJOINTS.get(family)
     about = [
         each for each in grouped(elementwise)[family, dtype] if shapes is None or each.node.operands[0].shape in shapes
     ]
     case, kept = adjoint(f"adjoint_{family}_{dtype}", about)
-    simplified = Simplify().run(case.graph)
     expected = expected_values(case)
-    program = stages(simplified)["memory"]
-    verify_program(program)
-    found = compiled(program, case)
+    found = run(replace(case, graph=Simplify().run(case.graph)))
     for place, sample in enumerate(kept):
         result, want = {str(sample): found[str(place)]}, {str(sample): expected[str(place)]}
         magnitude = max(1, largest((expected[str(place)],))) * (CONDITION if family == "linalg" else 1)
         assert_same(result, want, 2 * ULP, magnitude=magnitude)
+
+
+@pytest.mark.parametrize(("family", "dtype"), [*adjoint_cases()])
+def test_compiled_adjoints_give_the_interpreters_values(family, dtype):
+    check_adjoints(family, dtype)

@@ -256,7 +256,6 @@ FLAT, W = Input((3,), name="x"), Param([1.0, 2.0, 3.0], name="w")
 GRAPH = graphc.compile(Model.loss).graph("build")
 COMPILE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"target": "cpuu"}, ValueError, "no target named 'cpuu'; did you mean 'cpu'?"),
-    ({"target": "cuda"}, ValueError, "the target 'cuda' is not there yet\n  use target='cpu' or target='interpret'"),
     ({"target": None}, ValueError, "no target named 'None'; there are cpu, cuda, interpret"),
     ({"wrt": "los"}, ValueError, "no view is named 'los' here\n  did you mean 'loss'?"),
     ({"wrt": ["w", "qqq"]}, ValueError, "no view is named 'qqq' here\n  there are x, target, k, w, y, loss"),

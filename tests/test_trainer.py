@@ -427,10 +427,6 @@ COMPILE: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (lambda: Trainer(Line.loss, SGD(0.1), wrt="y"), TypeError, "only parameters are trained, and y is none"),
     (lambda: Trainer(Line.loss, SGD(0.1), [Line.y]), ValueError, "a metric is a scalar, and y is f64[N]"),
-    (
-        lambda: Trainer(Line.loss, SGD(0.1), target="cuda"), ValueError,
-        "the target 'cuda' is not there yet\n  use target='cpu' or target='interpret'",
-    ),
     (lambda: Trainer(Line.loss, SGD(0.1), target="cpus"), ValueError, "no target named 'cpus'; did you mean 'cpu'?"),
     (lambda: Trainer(Line.loss, SGD(0.1), params=[1]), TypeError, "params is a mapping, got [1]"),  # type: ignore[arg-type]
     (

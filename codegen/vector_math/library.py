@@ -14,6 +14,7 @@ from graphc.codegen.vector_math.lowering import (
     from_bits,
     llvm_type,
     low_bits,
+    on_device,
     vectorizable,
 )
 
@@ -74,6 +75,8 @@ def _packed(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 def _call(x: Value, name: str, result: ir.Type, body: Body) -> ir.Value:
     """A call of the function that a body makes of x, with vector forms beside it; 0 where x is."""
+    if on_device(x.builder):  # there are no vectors to spoil
+        return _unless_zero(x, result, body)
     module = x.builder.module
     stem = f"graphc.{name}.{x.dtype.name}"
     callee = module.globals.get(stem)
@@ -87,11 +90,21 @@ def _call(x: Value, name: str, result: ir.Type, body: Body) -> ir.Value:
     return x.builder.call(callee, [x.operand])
 
 
+def _unless_zero(x: Value, result: ir.Type, body: Body) -> ir.Value:
+    """What a body makes of x, in a branch of its own; 0 where x is."""
+    builder, before = x.builder, x.builder.block
+    with builder.if_then(builder.fcmp_unordered("!=", x.operand, ir.Constant(x.operand.type, 0.0)), likely=False):
+        value, called = body(builder, x.operand), builder.block
+    chosen = builder.phi(result)
+    chosen.add_incoming(ir.Constant(result, None), before)
+    chosen.add_incoming(value, called)
+    return chosen
+
+
 def _library(name: str, x: Number) -> Number:
     if not isinstance(x, Value):
         return getattr(np, name)(x)
-    callee = _declare(x.builder.module, name, llvm_type(x.dtype))
-    return Value(x.builder, x.dtype, x.builder.call(callee, [x.operand]))
+    return Value(x.builder, x.dtype, _c(x.builder, name, x.operand))
 
 
 def _declare(module: ir.Module, name: str, typed: ir.Type) -> ir.Function:
@@ -100,6 +113,9 @@ def _declare(module: ir.Module, name: str, typed: ir.Type) -> ir.Function:
 
 
 def _c(builder: ir.IRBuilder, name: str, x: ir.Value) -> ir.Value:
+    """The C library's function, on a device NVIDIA's."""
+    if on_device(builder):
+        name = f"__nv_{name}"
     return builder.call(_declare(builder.module, name, x.type), [x])
 
 

@@ -6,6 +6,9 @@ and 5 ms to take it in this way, and both give the same machine loop. The bodies
 vectorise; none relies on fused multiply-add or is hurt by one (`fastmath={"contract"}`), but no other fast-math flag
 is allowed. The types are weak as NumPy's are: a Python number takes the type of what it meets.
 
+For CUDA the same bodies are lowered: NVIDIA's compiler takes LLVM's instructions, but few of its intrinsics, for which
+its own library (libdevice) has functions.
+
 A loop over them computes more than it loads, so it asks for vectors of 512 bits; left to itself LLVM prefers 256 on
 most processors that have both (exp, log, sin and divisions: 15 to 30 percent slower).
 """
@@ -69,6 +72,8 @@ _LLVM_TYPES = {
     SINGLE.float_type: ir.FloatType(),
     DOUBLE.float_type: ir.DoubleType(),
 }
+
+_SUFFIXES = {dtype: f"{'f' if dtype.kind == 'f' else 'i'}{8 * dtype.itemsize}" for dtype in _LLVM_TYPES}
 
 _NUMBA_TYPES = {"bool": types.boolean, "uint8": types.uint8}
 
@@ -136,10 +141,14 @@ class Value:
         return self._emit("", "ashr" if self.dtype.kind == "i" else "lshr", self, other)
 
     def __neg__(self) -> "Value":
+        if on_device(self.builder):  # whose compiler reads an older LLVM's language, without fneg
+            return self._emit("fsub", "", -0.0, self)
         return Value(self.builder, self.dtype, self.builder.fneg(self.operand))
 
     def divided(self, other: "Value") -> "tuple[Value, Value]":
         """See `divided`."""
+        if self.dtype.kind == "f" and on_device(self.builder):
+            return self / other, call_by_name(device_name("fmod", self.dtype), self, other)
         divide, rest = {"f": ("fdiv", "frem"), "i": ("sdiv", "srem"), "u": ("udiv", "urem")}[self.dtype.kind]
         return self._emit(divide, divide, self, other), self._emit(rest, rest, self, other)
 
@@ -195,7 +204,8 @@ def vectorizable_on(kinds: str, result: str | None = None) -> Callable[..., Call
 
         def lower(context: Any, builder: ir.IRBuilder, signature: Any, args: tuple[ir.Value, ...]) -> ir.Value:
             dtype = np.dtype(signature.args[0].name)
-            _use_widest_vectors(builder.function)
+            if not on_device(builder):
+                _use_widest_vectors(builder.function)
             return body(*(Value(builder, dtype, arg) for arg in args)).operand
 
         for kind in (types.Float, types.Integer):
@@ -269,10 +279,33 @@ def intrinsic(name: str, plain: Callable[..., Number], *args: Number) -> Number:
     x = args[0]
     if not isinstance(x, Value):
         return plain(*args)
+    if on_device(x.builder) and name != "ctpop":
+        if name in ("maximum", "minimum"):
+            y = args[1]
+            return where((x >= y if name == "maximum" else x <= y) | (x != x), x, y)
+        return call_by_name(device_name(name, x.dtype), *args)
+    return call_by_name(f"llvm.{name}.{_SUFFIXES[x.dtype]}", *args)
+
+
+def call_by_name(symbol: str, *args: Value) -> Value:
+    """A call of a function whose arguments and result are all of one type."""
+    x = args[0]
     typed = _LLVM_TYPES[x.dtype]
-    signature = ir.FunctionType(typed, [typed] * len(args))
-    callee = x.builder.module.declare_intrinsic(f"llvm.{name}", [typed], signature)
+    module = x.builder.module
+    callee = module.globals.get(symbol)
+    if callee is None:
+        callee = ir.Function(module, ir.FunctionType(typed, [typed] * len(args)), symbol)
     return Value(x.builder, x.dtype, x.builder.call(callee, [arg.operand for arg in args]))
+
+
+def on_device(builder: ir.IRBuilder) -> bool:
+    """Whether code is generated for NVIDIA's compiler."""
+    return str(builder.module.triple).startswith("nvptx")
+
+
+def device_name(name: str, dtype: np.dtype[Any]) -> str:
+    """How NVIDIA's library of mathematical functions names one: ``__nv_sinf``, ``__nv_sin``."""
+    return f"__nv_{name}{'f' if dtype == SINGLE.float_type else ''}"
 
 
 def ones_in(i: Number) -> Number:

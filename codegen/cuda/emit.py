@@ -1,0 +1,50 @@
+"""The whole text of a generated module for CUDA: imports, types, one function per distinct kernel, the host's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from graphc.codegen.cuda.host_text import CudaHostText
+from graphc.codegen.cuda.kernel_text import CudaPrinter
+from graphc.codegen.emit import kernel_functions, summary
+from graphc.codegen.kernel_text import KernelText
+from graphc.codegen.module_text import alias_lines, definition_lines, filled, import_lines, joined, used_names
+from graphc.codegen.names import CUDA_IMPORTS, Namespace
+from graphc.ir.loops import Kernel, Program
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How kernels run: on so many blocks at most, of so many threads each (a power of two).
+
+    512 blocks of 256 threads fill the cards of today (an H100's 132 multiprocessors hold up to 8 such blocks each), and
+    leave sums of 512 parts to combine.
+    """
+
+    blocks: int = 512
+    threads: int = 256
+
+
+def emit_cuda(program: Program, threads: int) -> str:
+    """Print a program whose kernels are mapped to a grid as the source of a Python module.
+
+    The host function, `host_name(program)`, is what `graphc.codegen.emit.emit` describes, but for plain Python: it
+    takes arrays of the device, and returns them, also for shape ``()``.
+    """
+    module = Namespace()
+    host = module.claim(program.name)
+    printer = partial(CudaPrinter, threads=threads)
+    functions, blocks = kernel_functions(program, module, host, printer, _kernel_function)
+    text = CudaHostText(program, functions, threads)
+    does = summary(program)
+    lines = definition_lines(host, text.arguments, f"{does[:1].upper()}{does[1:]}", list(text.lines()))
+    blocks.append("\n".join(lines))
+    used = used_names(blocks)
+    imports = import_lines(used, CUDA_IMPORTS, ("cuda", "types"))
+    return joined(f"{program.name}: {does}", imports, "\n".join(alias_lines(used)), blocks)
+
+
+def _kernel_function(name: str, kernel: Kernel, text: KernelText, types: list[str], options: str) -> str:
+    body = [line[4:] for line in text.lines]
+    return "\n".join([*filled("@kernel(", types, ")"), *definition_lines(name, text.arguments, kernel.origin, body)])

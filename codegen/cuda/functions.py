@@ -1,0 +1,178 @@
+"""What generated kernels are made of on a device: how they are declared, loops over threads, totals of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba import cuda
+from numba.core import config
+
+from graphc.codegen.vector_math import maximum, minimum
+
+# The simulator runs each thread of a block as one of Python's, and knows no shuffles.
+SIMULATED = bool(config.ENABLE_CUDASIM)
+_WARP = 32
+_ALL = 0xFFFFFFFF
+
+
+def kernel(*types: numba.types.Type) -> Callable[[Callable[..., None]], Any]:
+    """Make a decorator for a kernel that takes arguments of these types; it is compiled when it is first launched.
+
+    The result has them as its attribute `declared`.
+    """
+
+    def decorate(function: Callable[..., None]) -> Any:
+        dispatcher = cuda.jit(cache=not SIMULATED)(function)
+        dispatcher.declared = types
+        return dispatcher
+
+    return decorate
+
+
+# Taken into the kernel before types are known: nothing of it is compiled by itself, which would need a device.
+_device = cuda.jit(device=True, inline="always")
+
+
+@_device
+def piece(part: int, parts: int, size: int) -> tuple[int, int]:
+    """Where a part's piece of `size` begins and ends."""
+    return part * size // parts, (part + 1) * size // parts
+
+
+@_device
+def threads_over(count: int) -> range:
+    """The numbers from 0 to `count` (not included) that are this thread's."""
+    return range(cuda.threadIdx.x, count, cuda.blockDim.x)
+
+
+@_device
+def threads_between(first: int, last: int) -> range:
+    """The numbers from `first` to `last` (not included) that are this thread's."""
+    return range(first + cuda.threadIdx.x, last, cuda.blockDim.x)
+
+
+@_device
+def _in_shared_memory(value: Any, shared: Any, combine: Any) -> Any:
+    """What all threads of a block make of their values, half of them at a time."""
+    thread = cuda.threadIdx.x
+    shared[thread] = value
+    cuda.syncthreads()
+    half = cuda.blockDim.x // 2
+    while half > 0:
+        if thread < half:
+            shared[thread] = combine(shared[thread], shared[thread + half])
+        cuda.syncthreads()
+        half //= 2
+    total = shared[0]
+    cuda.syncthreads()  # all have read it before it is used again
+    return total
+
+
+@_device
+def _by_warps(value: Any, shared: Any, combine: Any) -> Any:
+    """The same for floats and signed integers of 32 or 64 bits, which threads of a warp can hand to each other."""
+    half = _WARP // 2
+    while half > 0:
+        value = combine(value, cuda.shfl_down_sync(_ALL, value, half))
+        half //= 2
+    if cuda.threadIdx.x % _WARP == 0:
+        shared[cuda.threadIdx.x // _WARP] = value
+    cuda.syncthreads()
+    total = shared[0]
+    for warp in range(1, cuda.blockDim.x // _WARP):
+        total = combine(total, shared[warp])
+    cuda.syncthreads()
+    return total
+
+
+_together = _in_shared_memory if SIMULATED else _by_warps
+
+
+def _plus(x: Any, y: Any) -> Any:
+    return x + y
+
+
+def _times(x: Any, y: Any) -> Any:
+    return x * y
+
+
+def _and(x: bool, y: bool) -> bool:
+    return x and y
+
+
+def _or(x: bool, y: bool) -> bool:
+    return x or y
+
+
+if not SIMULATED:
+    _plus, _times, _and, _or = map(_device, (_plus, _times, _and, _or))
+
+
+@_device
+def block_sum(value: Any, shared: Any) -> Any:
+    """The sum of the values that the threads of a block give; `shared` has an element for each of them."""
+    return _together(value, shared, _plus)
+
+
+@_device
+def block_product(value: Any, shared: Any) -> Any:
+    """Their product."""
+    return _together(value, shared, _times)
+
+
+@_device
+def block_max(value: Any, shared: Any) -> Any:
+    """The largest of them; NaN if one is."""
+    return _together(value, shared, maximum)
+
+
+@_device
+def block_min(value: Any, shared: Any) -> Any:
+    """The smallest of them; NaN if one is."""
+    return _together(value, shared, minimum)
+
+
+@_device
+def block_all(value: bool, shared: Any) -> Any:
+    """Whether all of them are true."""
+    return _in_shared_memory(value, shared, _and)
+
+
+@_device
+def block_any(value: bool, shared: Any) -> Any:
+    """Whether one of them is true."""
+    return _in_shared_memory(value, shared, _or)
+
+
+@_device
+def block_sum_in_memory(value: Any, shared: Any) -> Any:
+    """`block_sum` of values that threads cannot hand to each other."""
+    return _in_shared_memory(value, shared, _plus)
+
+
+@_device
+def block_product_in_memory(value: Any, shared: Any) -> Any:
+    """`block_product` of values that threads cannot hand to each other."""
+    return _in_shared_memory(value, shared, _times)
+
+
+@_device
+def block_max_in_memory(value: Any, shared: Any) -> Any:
+    """`block_max` of values that threads cannot hand to each other."""
+    return _in_shared_memory(value, shared, maximum)
+
+
+@_device
+def block_min_in_memory(value: Any, shared: Any) -> Any:
+    """`block_min` of values that threads cannot hand to each other."""
+    return _in_shared_memory(value, shared, minimum)
+
+
+@cuda.jit(cache=not SIMULATED)
+def take_rows(source: Any, rows: Any, out: Any) -> None:
+    """Store some rows of a matrix: ``out = source[rows]``."""
+    columns = source.shape[1]
+    for place in range(cuda.grid(1), out.shape[0] * columns, cuda.gridsize(1)):
+        out[place // columns, place % columns] = source[rows[place // columns], place % columns]

@@ -1,0 +1,173 @@
+"""The grid: kernels as a GPU runs them, pieces of their rows on blocks of threads.
+
+A kernel's rows go to blocks as they go to threads on a processor (`passes/threads.py`): each block has sums of its own,
+and a second kernel combines them. Where a kernel is several loops after each other, all blocks would have to wait for
+each other between them, so each becomes a kernel. Inside a block all threads run everything together, but for the
+loops that are dealt out to them; what only one may do (to store a sum) is a loop of one iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from graphc.ir.barriers import nest, with_barriers
+from graphc.ir.costs import LAUNCH
+from graphc.ir.loops import (
+    KINDS,
+    Accumulate,
+    Accumulator,
+    Buffer,
+    Call,
+    Comment,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Program,
+    Statement,
+    Step,
+    walk,
+)
+from graphc.passes.deal import length, on_threads
+from graphc.passes.fission import apart, independent, moved, with_free_rows
+from graphc.passes.in_place import reuse_in_place
+from graphc.passes.stages import free_name, rewritten
+from graphc.passes.threads import Splitting, accumulated, local_names, outermost_rows, why_not_split, work
+
+# Bytes of scratch that a block keeps in the memory that its threads share: a third of what every card has for a block.
+SHARED = 16_384
+# What threads that meet at an element of memory can do in turns.
+_ATOMIC = {"add": ("float32", "float64", "int32", "uint32", "int64", "uint64")}
+
+
+@dataclass(frozen=True)
+class MapToGrid:
+    """The pass: `Program` of fused kernels in, `Program` for a grid of so many blocks out.
+
+    Kernels that are known to take one core of a processor less than `least` picoseconds run on one block.
+    """
+
+    blocks: int
+    least: int = LAUNCH
+    name: str = "grid"
+
+    def run(self, program: Program) -> Program:
+        """Map every kernel."""
+        program = reuse_in_place(program)
+        taken = {buffer.name for buffer in program.buffers}
+        taken |= {step.name for step in program.steps if isinstance(step, Kernel)}
+        refusals: list[str] = []
+        steps: list[Step] = []
+        for step in program.steps:
+            if isinstance(step, Call):
+                steps.append(step)
+            else:
+                kernels = list(self._on_blocks(_in_turns(step), taken, refusals))
+                steps += [with_barriers(on_threads(kernel)) for kernel in _in_memory(kernels)]
+        return replace(program, steps=tuple(steps), refusals=(*program.refusals, *refusals))
+
+    def _on_blocks(self, kernel: Kernel, taken: set[str], refusals: list[str]) -> Iterator[Kernel]:
+        """The kernels that do a kernel's work, each on a grid of blocks, or on one."""
+        size = work(kernel)
+        if isinstance(size, int) and size < self.least:
+            yield _on_one_block(kernel)
+            return
+        first, *others = apart(with_free_rows(kernel), taken)
+        if others:
+            for each in (first, *others):
+                yield from self._on_blocks(each, taken, refusals)
+        elif reason := why_not_split(first):
+            refusals.append(f"{kernel.name}: not on several blocks: {reason}")
+            yield _on_one_block(first)
+        elif (cut := _with_inner_loop_cut(_with_shared(first), self.blocks)) is not None:
+            yield cut
+        else:
+            first, *rest = Splitting(_with_shared(first), self.blocks, taken, "blocks").kernels()
+            yield first
+            for combined in rest:
+                yield from self._combined(combined, taken)
+
+    def _combined(self, kernel: Kernel, taken: set[str]) -> Iterator[Kernel]:
+        """The kernels that combine the sums of blocks, on several blocks where they are sums of many columns."""
+        size = work(kernel)
+        if isinstance(size, int) and size < self.least:
+            yield _on_one_block(kernel)
+            return
+        for each in map(with_free_rows, apart(kernel, taken)):
+            rows = outermost_rows(each)
+            if rows is None or rows.kind == "reduce" or why_not_split(each):
+                yield _on_one_block(each)
+            else:
+                yield from Splitting(_with_shared(each), self.blocks, taken, "blocks").kernels()
+
+
+def _on_one_block(kernel: Kernel) -> Kernel:
+    part = free_name("block", local_names(kernel))
+    kernel = _with_shared(kernel)
+    return replace(kernel, body=(Loop(part, 1, "blocks", kernel.body),))
+
+
+def _with_inner_loop_cut(kernel: Kernel, blocks: int) -> Kernel | None:
+    """The kernel with a loop in pieces that stands alone in the outermost one, where that is longer; else None.
+
+    Eight rows of a million elements would keep eight blocks busy. Rows with sums over all of them stay as they are.
+    """
+    rows = outermost_rows(kernel)
+    assert rows is not None
+    loops = list(takewhile(independent, nest(rows, KINDS)[0]))
+    longest = max(loops, key=length, default=rows)
+    summed = {each.target for each in walk((rows,)) if isinstance(each, Accumulate) and not each.atomic}
+    declared = {each.name for each in walk((rows,)) if isinstance(each, Accumulator)}
+    plain = all(isinstance(each, Let | IndexValue | Load | Comment) or each is rows for each in kernel.body)
+    rough = any(buffer.root.space == "row" for buffer in kernel.buffers)
+    if longest is rows or longest.share is not None or not plain or rough or not summed <= declared:
+        return None
+    part = free_name("part", local_names(kernel))
+    cut: Loop = replace(longest, share=(part, blocks))
+    for outer in reversed(loops[: loops.index(longest)]):
+        cut = replace(outer, body=tuple(cut if isinstance(each, Loop) else each for each in outer.body))
+    body = tuple(cut if each is rows else each for each in kernel.body)
+    return replace(kernel, body=(Loop(part, blocks, "blocks", body),))
+
+
+def _in_turns(kernel: Kernel) -> Kernel:
+    """The kernel with what it adds up at indices from memory done in turns: a copy for each block could be large."""
+    loaded = {each.buffer.root for each in walk(kernel.body) if isinstance(each, Load)}
+    scalars = {each.name for each in walk(kernel.body) if isinstance(each, Let | Load | IndexValue)}
+
+    def in_turns(statement: Statement) -> tuple[Statement, ...]:
+        match statement:
+            case Accumulate(target=Buffer(dtype=dtype) as target, index=index, op=op):
+                gathered = any(name in scalars for position in index for name in position.variables)
+                if gathered and dtype.name in _ATOMIC.get(op, ()) and target.root not in loaded:
+                    return (replace(statement, atomic=True),)
+        return (statement,)
+
+    return replace(kernel, body=rewritten(kernel.body, in_turns))
+
+
+# scratch --------------------------------------------------------------------------------------------------------------
+
+
+def _with_shared(kernel: Kernel) -> Kernel:
+    """The kernel with its scratch (but for sums of all rows) in the memory that threads share, while there is room."""
+    rows = outermost_rows(kernel)
+    sums = accumulated(rows) if rows is not None else frozenset()
+    new: dict[Buffer, Buffer] = {}
+    left = SHARED
+    for buffer in dict.fromkeys(buffer.root for buffer in kernel.buffers if buffer.root.space == "row"):
+        size = buffer.nbytes
+        if buffer not in sums and isinstance(size, int) and 0 < size <= left:
+            left -= size
+            new[buffer] = replace(buffer, space="shared")
+    return moved(kernel, new)
+
+
+def _in_memory(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """The kernels with scratch in the arena that has no room in a block."""
+    scratch = {each.root for kernel in kernels for each in kernel.buffers if each.root.space == "row"}
+    new = {each: replace(each, space="arena") for each in scratch}
+    return [moved(kernel, new) for kernel in kernels]

@@ -1,0 +1,54 @@
+"""A graph on its way to a GPU: its program mapped to a grid, and its values from the kernels on a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lowered import Case
+
+from graphc.codegen.cache import load
+from graphc.codegen.cuda.emit import emit_cuda
+from graphc.codegen.host_text import host_name
+from graphc.ir.dims import bind
+from graphc.ir.graph import Graph
+from graphc.ir.interpret import bind_dims
+from graphc.ir.loops import Program
+from graphc.passes.fuse import Fuse
+from graphc.passes.grid import MapToGrid
+from graphc.passes.lower import Lower
+from graphc.passes.memory import PlanMemory
+
+
+def on_grid(graph: Graph, blocks: int = 3, least: int = 0) -> Program:
+    """The program on a grid, every kernel on several blocks where that is possible, or worth it."""
+    fused = Fuse(row_blocks=False).run(Lower().run(graph))
+    return PlanMemory(in_place=False).run(MapToGrid(blocks, least).run(fused))
+
+
+def kernels(program: Program, threads: int) -> dict[str, Any]:
+    """The kernels of its module, by name."""
+    module = load(f"{program.name}_cuda", emit_cuda(program, threads))
+    return {name: each for name, each in vars(module).items() if hasattr(each, "declared")}
+
+
+def from_device(program: Program, case: Case, threads: int) -> dict[str, np.ndarray]:
+    """Its outputs and updated params from the kernels, on a device or in the simulator."""
+    from numba import cuda
+
+    leaves = (*program.inputs, *program.params)
+    arrays = {leaf.name: np.array(case.feeds[leaf.name], leaf.dtype) for leaf in leaves}
+    sizes = bind_dims({leaf.name: leaf for leaf in leaves}, {name: array.shape for name, array in arrays.items()})
+    updated = set(program.updated)
+    given = {
+        leaf: cuda.to_device(arrays[leaf.name]) if leaf.shape or leaf in updated else arrays[leaf.name][()]
+        for leaf in leaves
+    }
+    constants = [cuda.to_device(array) for _, array in program.constants]
+    assert program.arena is not None
+    memory = cuda.device_array(bind(program.arena.size, sizes), np.uint8)
+    module = load(f"{program.name}_cuda", emit_cuda(program, threads))
+    results = getattr(module, host_name(program))(*given.values(), *constants, memory)
+    outputs = results if len(program.outputs) > 1 else (results,) if program.outputs else ()
+    found = {f"{k}": value.copy_to_host() for k, value in enumerate(outputs)}
+    return found | {leaf.name: given[leaf].copy_to_host() for leaf in updated}

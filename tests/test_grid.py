@@ -1,0 +1,332 @@
+"""Programs on a grid of blocks of threads: what they compute by the interpreter, their text, what is refused."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import threads_of_blocks
+from gridded import on_grid
+from lowered import Case, expected_values, interpreted
+from op_samples import DTYPES
+from test_ops_compiled import FAMILIES, check, check_adjoints, combined, grouped
+
+import graphc
+from graphc import Input, Param
+from graphc.codegen.cuda.emit import Grid, emit_cuda
+from graphc.ir.errors import CompileValueError
+from graphc.ir.loop_text import parse_program, print_program
+from graphc.ir.loop_verify import verify_program
+from graphc.ir.loops import Accumulate, Barrier, Combine, Kernel, Program, Statement, walk
+from graphc.passes.stages import rewritten
+from graphc.program import declared_program
+from graphc.views import View, topological
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def run(case: Case) -> dict[str, np.ndarray]:
+    """By the interpreter that knows of no threads, and by the one that runs each, which must agree."""
+    program = on_grid(case.graph)
+    verify_program(program)
+    assert print_program(parse_program(print_program(program))) == print_program(program)
+    found, by_threads = interpreted(program, case), threads_of_blocks.run(program, case)
+    for name, values in found.items():
+        assert values.dtype == by_threads[name].dtype
+        if values.dtype.kind == "f" and values.size:
+            tolerance = 100 * float(np.finfo(values.dtype).eps)
+            scale = max(1.0, float(np.nanmax(np.abs(values), initial=0, where=np.isfinite(values))))
+            np.testing.assert_allclose(by_threads[name], values, tolerance, tolerance * scale, err_msg=name)
+        else:
+            np.testing.assert_array_equal(by_threads[name], values)
+    return by_threads
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ops_on_a_grid(family: str, dtype: str) -> None:
+    if about := grouped(False)[family, dtype]:
+        check(combined(f"{family}_{dtype}", about), about, run=run)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adjoints_on_a_grid(family: str, dtype: str) -> None:
+    check_adjoints(family, dtype, run)
+
+
+# programs -------------------------------------------------------------------------------------------------------------
+
+
+def values(views: list[View], wrt: list[View], **feeds: object) -> None:
+    """Compare a program on a grid, thread by thread, with the reference: outputs, and the first one's gradients."""
+    reference = graphc.compile(views, wrt or None, target="interpret")
+    graph = reference.graph("partition")
+    blocks = {block.layout.name: block.values for block in reference.params.blocks}
+    arrays = {name: np.asarray(value) for name, value in feeds.items()} | blocks
+    case = Case(graph, arrays)
+    for program in (on_grid(graph), on_grid(graph, least=10**18)):  # on several blocks, and on one
+        verify_program(program)
+        found, expected = threads_of_blocks.run(program, case), expected_values(case)
+        assert found.keys() == expected.keys()
+        for name, want in expected.items():
+            np.testing.assert_allclose(found[name], want, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(7, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [("N", "M"), ("N", 5), (7, "M"), (7, 5)])
+def test_sums_over_rows_of_any_width(shape: tuple[str | int, ...]) -> None:
+    x = Input(shape, "float32", name="x")
+    loss = np.sum(np.var(x, axis=0)) + np.sum(graphc.logsumexp(x, axis=0)) + np.sum(np.max(x, axis=0))
+    values([loss, np.sum(x, axis=0), np.mean(x, axis=1), np.sum(x)], [x], x=X)
+
+
+@pytest.mark.parametrize("width", [1, 3000])
+def test_gradients_of_thin_and_wide_biases(width: int) -> None:
+    x, bias = Input(("N", width), "float32", name="x"), Param(np.ones(width, "float32"), name="bias")
+    values([np.sum(np.tanh(x + bias) ** 2)], [bias], x=RNG.normal(size=(5, width)).astype(np.float32))
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_extents_of_0_and_1(size: int) -> None:
+    x = Input(("N", "M"), name="x")
+    loss = np.sum(np.exp(x) * np.sum(x, axis=0)) + np.sum(np.sum(x, axis=1) ** 2)
+    for shape in ((size, 3), (3, size), (size, size)):
+        values([loss, np.sum(x, axis=0), np.sum(x, axis=1)], [x], x=np.ones(shape))
+
+
+def test_scattering_and_gathering() -> None:
+    table, k = Param(X, name="table"), Input(("N",), "int64", name="k")
+    rows = table[k]
+    summed = np.zeros((7, 5), "float32") + Input((7, 5), "float32", name="start")
+    added = summed.at[k].add(rows * 0.5)
+    values([np.sum(added * added), np.cumsum(rows, axis=0), added], [table], k=[1, 1, 6, 0, 1], start=X)
+
+
+def test_running_sums_and_their_gradients() -> None:
+    x, v = Input(("N", "M"), name="x"), Input(("N",), name="v")
+    walk_ = np.cumsum(np.cumsum(x * v[:, None], axis=0), axis=1)
+    values([np.sum(walk_ * walk_[::-1]), np.cumsum(v)], [x, v], x=X.astype(float), v=X[:, 0].astype(float))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_programs(seed: int) -> None:
+    """Sums over both axes, extrema, running sums, gathers and scatters of each other, with gradients."""
+    rng = np.random.default_rng(seed)
+    shape = ("N", "M") if seed % 2 else (6, 4)
+    x, y, v, w = (
+        Input(size, "float64", name=name)
+        for name, size in (("x", shape), ("y", shape), ("v", shape[:1]), ("w", shape[1:]))
+    )
+    k = Input(shape[:1], "int64", name="k")
+    matrices, rows, columns = [x, y], [v], [w]
+
+    def one_of(views: list[View]) -> View:
+        return views[int(rng.integers(len(views)))]
+
+    steps = (
+        lambda: matrices.append(one_of(matrices) * one_of(matrices)),
+        lambda: matrices.append(np.tanh(one_of(matrices) - one_of(columns) + one_of(rows)[:, None])),
+        lambda: rows.append(np.sum(one_of(matrices), axis=1)),
+        lambda: columns.append(np.sum(one_of(matrices), axis=0)),
+        lambda: columns.append(np.max(one_of(matrices), axis=0)),
+        lambda: rows.append(np.max(one_of(matrices), axis=1) * one_of(rows)),
+        lambda: matrices.append(one_of(matrices) * np.tanh(np.sum(one_of(matrices)))),
+        lambda: matrices.append(0.3 * np.cumsum(one_of(matrices), axis=int(rng.integers(2)))),
+        lambda: matrices.append(one_of(matrices)[::-1]),
+        lambda: rows.append(one_of(rows).at[k].add(one_of(rows))),
+        lambda: matrices.append(one_of(matrices)[k]),
+        lambda: matrices.append(one_of(matrices).at[k].add(0.5 * one_of(matrices))),
+        lambda: columns.append(0.1 * (one_of(matrices).T @ one_of(rows))),
+    )
+    for _ in range(int(rng.integers(4, 11))):
+        steps[int(rng.integers(len(steps)))]()
+    loss = sum(np.sum(np.tanh(view)) for view in (matrices[-1], matrices[-2], rows[-1], columns[-1]))
+    feeds = {
+        name: rng.normal(size=size)
+        for name, size in (("x", (6, 4)), ("y", (6, 4)), ("v", (6,)), ("w", (4,)))
+    } | {"k": rng.integers(0, 6, 6)}
+    outputs = [loss, matrices[-1], rows[-1], columns[-1]]
+    read = {view.name for view in topological(outputs)}
+    wrt = [leaf for leaf in (x, y, v, w) if leaf.name in {view.name for view in topological([loss])}]
+    values(outputs, wrt, **{name: value for name, value in feeds.items() if name in read})
+
+
+# what is printed ------------------------------------------------------------------------------------------------------
+
+
+def softmax_regression() -> graphc.Program:
+    x, y = Input(("N", 20), "float32", name="x"), Input(("N",), "int64", name="y")
+    weight, bias = Param((20, 3), name="weight", dtype="float32"), Param((3,), name="bias", dtype="float32")
+    return declared_program(graphc.cross_entropy(x @ weight + bias, y), "params", "cuda", name="loss")
+
+
+def layer_norm() -> graphc.Program:
+    x = Input(("N", 768), "float32", name="x")
+    scale = Param(np.ones(768, "float32"), name="scale")
+    centred = x - x.mean(axis=1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+    return declared_program(np.sum(np.tanh(normed * scale)), "params", "cuda", name="layer_norm")
+
+
+def scatter() -> graphc.Program:
+    table, k = Param((9, 4), name="table", dtype="float32"), Input(("N",), "int64", name="k")
+    return declared_program(np.sum(table[k] ** 2), "params", "cuda", name="scatter")
+
+
+@pytest.mark.parametrize("declare", [softmax_regression, layer_norm, scatter])
+def test_golden(declare) -> None:
+    program = declare()
+    text, golden = program.source, GOLDEN / f"cuda_{declare.__name__}.txt"
+    if os.environ.get("GRAPHC_UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_many_rows_run_on_many_blocks_and_few_on_one() -> None:
+    x = Input((1000, 1000), "float32", name="x")
+    assert grids(declared_program(np.exp(x) + 1, None, "cuda")) == [512]
+    assert grids(declared_program(np.exp(x[:4, :4]) + 1, None, "cuda")) == [1]
+
+
+def test_few_long_rows_run_on_many_blocks() -> None:
+    x = Input((8, 10**6), "float32", name="x")
+    program = declared_program(np.exp(x) + 1, None, "cuda")
+    assert "place in threads_over(8 * (last - first))" in program.source
+
+
+def test_sums_of_columns_are_combined_by_many_blocks() -> None:
+    """Sums of each block's rows, sums of these, and the cast to float32."""
+    x = Input(("N", 1000), "float32", name="x")
+    assert grids(declared_program(np.sum(x, axis=0), None, "cuda")) == [512, 512, 1]
+
+
+def grids(program: graphc.Program) -> list[int]:
+    steps = program.graph("memory").steps
+    return [step.grid.extent for step in steps if isinstance(step, Kernel) and step.grid is not None]
+
+
+def test_what_is_scattered_is_added_in_turns() -> None:
+    found = [each for each in statements(scatter()) if isinstance(each, Accumulate) and each.atomic]
+    assert found
+
+
+def test_a_refusal_says_why() -> None:
+    x = Input(("N",), name="x")
+    refusals = declared_program(np.cumsum(x), None, "cuda").graph("memory").refusals
+    reason = "it has no single outermost loop whose iterations are independent"
+    assert f"cumsum_0: not on several blocks: {reason}" in refusals
+
+
+def statements(program: graphc.Program) -> list[Statement]:
+    steps = program.graph("memory").steps
+    return [each for step in steps if isinstance(step, Kernel) for each in walk(step.body)]
+
+
+# what is refused ------------------------------------------------------------------------------------------------------
+
+
+def without(program: Program, kind: type) -> Program:
+    """A program without its statements of a kind."""
+    steps = [
+        replace(step, body=rewritten(step.body, lambda each: () if isinstance(each, kind) else (each,)))
+        if isinstance(step, Kernel)
+        else step
+        for step in program.steps
+    ]
+    return replace(program, steps=tuple(steps))
+
+
+def test_a_missing_barrier_is_found() -> None:
+    program = softmax_regression().graph("memory")
+    assert any(isinstance(each, Barrier) for each in statements(softmax_regression()))
+    with pytest.raises(CompileValueError, match="threads of a block do not wait for each other"):
+        verify_program(without(program, Barrier))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("for i in 4 threads", "for i in 4 blocks", "has a loop of kind blocks that is not the outermost one"),
+        ("store y[i]", "store y[0]", "iterations of the threads loop over i store to the same places of y"),
+        ("combine total +=", "combine u +=", "combines u by add: expected an accumulator"),
+        ("f32 = 0.0", "f32 = 1.0", "combines the totals total of threads, which do not start from 0"),
+    ],
+)
+def test_what_is_malformed(old: str, new: str, problem: str) -> None:
+    text = """\
+program @test(x) {
+  input x: f32[4]
+  output y: f32[4]
+
+  kernel y {
+    for block in 1 blocks {
+      var total: f32 = 0.0
+      for i in 4 threads {
+        v = x[i]
+        total += v
+      }
+      combine total +=
+      u = square(total) : f32
+      for i in 4 threads {
+        store y[i] = u
+      }
+    }
+  }
+
+  return y
+}
+"""
+    verify_program(parse_program(text))
+    assert print_program(parse_program(text)) == text
+    with pytest.raises(CompileValueError) as caught:
+        verify_program(parse_program(text.replace(old, new, 2 if "blocks" in new else 1)))
+    assert problem in str(caught.value)
+
+
+def test_a_missing_total_and_a_missing_barrier_show() -> None:
+    """What runs thread by thread sees what the interpreter of loops does not."""
+    x = Input(("N", 400), "float32", name="x")
+    graph = graphc.compile(np.sum(x, axis=1)[:, None] * x, target="interpret").graph("partition")
+    case = Case(graph, {"x": RNG.normal(size=(3, 400)).astype(np.float32)})
+    program = on_grid(graph)
+    threads_of_blocks.run(program, case)
+    broken = threads_of_blocks.run(without(program, Combine), case)
+    assert not np.allclose(broken["0"], expected_values(case)["0"])
+    text = """\
+program @test(x) {
+  input x: f32[6]
+  arena h: f32[6]
+  output y: f32[6]
+
+  kernel y {
+    for block in 1 blocks {
+      for i in 6 threads {
+        v = x[i]
+        store h[i] = v
+      }
+      for i in 6 threads {
+        u = h[-i+5]
+        store y[i] = u
+      }
+    }
+  }
+
+  return y
+}
+"""
+    with pytest.raises(threads_of_blocks.RaceError, match=r"(stores and loads|loads and stores) by two threads"):
+        threads_of_blocks.run(parse_program(text), Case(graph, {"x": X[0, [0, 1, 2, 3, 4, 0]]}))
+
+
+def test_a_combined_total_is_one_function_of_the_block() -> None:
+    x = Input((64,), "int8", name="x")
+    source = emit_cuda(declared_program(np.max(x), None, "cuda").graph("memory"), Grid().threads)
+    assert "int8(block_max_in_memory(" in source
+    assert any(isinstance(each, Combine) for each in statements(declared_program(np.max(x), None, "cuda")))
