@@ -71,6 +71,22 @@ def test_kernels_compile_to_ptx(family: str, dtype: str, capability: tuple[int, 
             assert f".target sm_{capability[0]}{capability[1]}" in ptx, name
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "uint64"])
+def test_what_host_functions_launch_compiles_to_ptx(dtype: str) -> None:
+    from numba import cuda, from_dtype, types
+
+    from graphc.codegen.cuda.functions import find_outside, take_rows
+
+    indices = from_dtype(np.dtype(dtype))[::1]
+    matrix = types.float32[:, ::1]
+    for function, arguments in (
+        (find_outside, (indices, types.int64, types.int32[::1])),
+        (take_rows, (matrix, types.int64[::1], matrix)),
+    ):
+        ptx, _ = cuda.compile_ptx(function.py_func, types.void(*arguments), cc=(8, 0))
+        assert ".target sm_80" in ptx
+
+
 @pytest.mark.skipif(config.ENABLE_CUDASIM, reason="the simulator is a device")
 class TestNoDevice:
     """What is said without a GPU."""

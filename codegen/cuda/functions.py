@@ -176,3 +176,11 @@ def take_rows(source: Any, rows: Any, out: Any) -> None:
     columns = source.shape[1]
     for place in range(cuda.grid(1), out.shape[0] * columns, cuda.gridsize(1)):
         out[place // columns, place % columns] = source[rows[place // columns], place % columns]
+
+
+@cuda.jit(cache=not SIMULATED)
+def find_outside(indices: Any, extent: int, found: Any) -> None:
+    """Store 1 into ``found[0]`` where some index of a vector lies outside of an axis, counted from either end."""
+    for place in range(cuda.grid(1), indices.shape[0], cuda.gridsize(1)):
+        if indices[place] < -extent or indices[place] >= extent:
+            found[0] = 1

@@ -9,6 +9,8 @@ import numpy as np
 from numba import cuda
 
 from graphc.codegen import runtime
+from graphc.codegen.cuda.emit import Grid
+from graphc.codegen.cuda.functions import SIMULATED, find_outside
 from graphc.ir.errors import DeviceMemoryError
 
 
@@ -48,8 +50,16 @@ def subarray(buffer: Any, offset: int, shape: tuple[int, ...], dtype: Any) -> An
 
 
 def index_in_range(indices: Any, extent: int) -> bool:
-    """Tell whether -extent <= k < extent for every k in `indices`, an integer or a device array."""
-    return runtime.index_in_range(on_host(indices), extent)
+    """Tell whether -extent <= k < extent for every k in `indices`, an integer or a device array.
+
+    The host waits for the device, and fetches four bytes.
+    """
+    if not hasattr(indices, "copy_to_host"):
+        return runtime.index_in_range(indices, extent)
+    found = to_device(np.zeros(1, np.int32))
+    grid = Grid(1, 1) if SIMULATED else Grid()
+    find_outside[grid.blocks, grid.threads](indices.reshape(indices.size), extent, found)
+    return not found.copy_to_host()[0]
 
 
 def on_host(array: Any) -> Any:
