@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeGuard
@@ -31,8 +31,11 @@ from graphc.passes.stages import at_indices, free_name, on_element, rewritten, u
 from graphc.passes.threads import is_own, needed, outermost_rows, own_axes, used
 
 
-def independent(loop: Loop) -> bool:
-    """Whether no iteration of a loop touches what another one stores, but for sums, which are put together after it."""
+def independent(loop: Loop, own_memory: Collection[Buffer] = ()) -> bool:
+    """Whether no iteration of a loop touches what another one stores, but for sums, which are put together after it.
+
+    Whoever runs some of the iterations has `own_memory` for themselves.
+    """
     own = own_axes(loop)
     stored: dict[Buffer, set[tuple[Buffer, Index]]] = {}
     declared: set[str] = set()
@@ -40,6 +43,8 @@ def independent(loop: Loop) -> bool:
     for each in walk(loop.body):
         match each:
             case Accumulate(atomic=True):
+                pass
+            case Store(buffer=buffer) | Accumulate(target=Buffer() as buffer) if buffer in own_memory:
                 pass
             case Store(buffer=buffer, index=index) | Accumulate(target=Buffer() as buffer, index=index):
                 if not is_own(index, own):

@@ -16,11 +16,10 @@ from graphc.ir.barriers import nest, with_barriers
 from graphc.ir.costs import LAUNCH
 from graphc.ir.loops import (
     KINDS,
+    SCRATCH,
     Accumulate,
-    Accumulator,
     Buffer,
     Call,
-    Comment,
     IndexValue,
     Kernel,
     Let,
@@ -34,6 +33,7 @@ from graphc.ir.loops import (
 from graphc.passes.deal import length, on_threads
 from graphc.passes.fission import apart, independent, moved, with_free_rows
 from graphc.passes.in_place import reuse_in_place
+from graphc.passes.rows import pieces_of
 from graphc.passes.stages import free_name, rewritten
 from graphc.passes.threads import Splitting, accumulated, local_names, outermost_rows, why_not_split, work
 
@@ -82,10 +82,9 @@ class MapToGrid:
         elif reason := why_not_split(first):
             refusals.append(f"{kernel.name}: not on several blocks: {reason}")
             yield _on_one_block(first)
-        elif (cut := _with_inner_loop_cut(_with_shared(first), self.blocks)) is not None:
-            yield cut
         else:
-            first, *rest = Splitting(_with_shared(first), self.blocks, taken, "blocks").kernels()
+            first = _with_shared(first)
+            first, *rest = Splitting(first, self.blocks, taken, "blocks", _longest(first)).kernels()
             yield first
             for combined in rest:
                 yield from self._combined(combined, taken)
@@ -110,27 +109,19 @@ def _on_one_block(kernel: Kernel) -> Kernel:
     return replace(kernel, body=(Loop(part, 1, "blocks", kernel.body),))
 
 
-def _with_inner_loop_cut(kernel: Kernel, blocks: int) -> Kernel | None:
-    """The kernel with a loop in pieces that stands alone in the outermost one, where that is longer; else None.
+def _longest(kernel: Kernel) -> Loop | None:
+    """A loop that stands alone in a kernel's rows and has more iterations, which keeps more blocks busy; else None.
 
-    Eight rows of a million elements would keep eight blocks busy. Rows with sums over all of them stay as they are.
+    (Eight rows of a million elements would keep eight busy.) What blocks have for themselves may be touched by all.
     """
     rows = outermost_rows(kernel)
     assert rows is not None
-    loops = list(takewhile(independent, nest(rows, KINDS)[0]))
-    longest = max(loops, key=length, default=rows)
-    summed = {each.target for each in walk((rows,)) if isinstance(each, Accumulate) and not each.atomic}
-    declared = {each.name for each in walk((rows,)) if isinstance(each, Accumulator)}
-    plain = all(isinstance(each, Let | IndexValue | Load | Comment) or each is rows for each in kernel.body)
-    rough = any(buffer.root.space == "row" for buffer in kernel.buffers)
-    if longest is rows or longest.share is not None or not plain or rough or not summed <= declared:
+    if rows.share is not None or pieces_of(rows) is not None:
         return None
-    part = free_name("part", local_names(kernel))
-    cut: Loop = replace(longest, share=(part, blocks))
-    for outer in reversed(loops[: loops.index(longest)]):
-        cut = replace(outer, body=tuple(cut if isinstance(each, Loop) else each for each in outer.body))
-    body = tuple(cut if each is rows else each for each in kernel.body)
-    return replace(kernel, body=(Loop(part, blocks, "blocks", body),))
+    own = accumulated(rows) | {buffer for buffer in kernel.buffers if buffer.root.space in SCRATCH}
+    inner = takewhile(lambda loop: loop.share is None and independent(loop, own), nest(rows, KINDS)[0][1:])
+    longest = max(inner, key=length, default=rows)
+    return longest if length(longest) > length(rows) else None
 
 
 def _in_turns(kernel: Kernel) -> Kernel:

@@ -187,12 +187,16 @@ def _scratch(rows: Loop) -> frozenset[Buffer]:
 
 @dataclass
 class Splitting:
-    """One kernel on its way to two: parts of its rows run on `kind`, threads or blocks of them."""
+    """One kernel on its way to two: parts of its rows run on `kind`, threads or blocks of them.
+
+    With `cut`, a loop that stands alone in the rows, each part has a piece of that in every row.
+    """
 
     kernel: Kernel
     parts: int
     taken: set[str]
     kind: str = "threads"
+    cut: Loop | None = None
     rows: Loop = field(init=False)
     names: set[str] = field(init=False)
     part: str = field(init=False)
@@ -211,10 +215,7 @@ class Splitting:
         totals = [each for each in _before(self.kernel, self.rows) if isinstance(each, Accumulator)]
         stored = {each.name: self._new_buffer(f"{each.name}_parts", each, (self.parts,)) for each in totals}
         stores = (Store(stored[each.name], (axis(self.part),), each.name) for each in totals)
-        kind = "serial" if self.rows.kind == "parallel" else "reduce"
-        rows = _in_pieces_of_parts(self.rows, self.parts)
-        rows = replace(rows, kind=kind, body=self._in_part(rows.body), share=(self.part, self.parts))
-        body = (*self._in_part(_before(self.kernel, self.rows)), rows, *stores)
+        body = (*self._in_part(_before(self.kernel, self.rows)), self._piece(), *stores)
         first = replace(self.kernel, body=(Loop(self.part, self.parts, self.kind, body),))
         last = (*self._combined(totals, stored), *self._sums(), *_after(self.kernel, self.rows))
         if not last:
@@ -223,6 +224,15 @@ class Splitting:
         self.taken.add(name)
         last = (*needed(_before(self.kernel, self.rows), last), *last)
         return [first, Kernel(name, last, f"{self.kernel.name}: the parts together")]
+
+    def _piece(self) -> Loop:
+        """The rows of a part."""
+        kind, share = "serial" if self.rows.kind == "parallel" else "reduce", (self.part, self.parts)
+        if self.cut is None:
+            rows = _in_pieces_of_parts(self.rows, self.parts)
+            return replace(rows, kind=kind, body=self._in_part(rows.body), share=share)
+        rows = with_inner_loop(self.rows, self.cut, replace(self.cut, share=share))
+        return replace(rows, kind=kind, body=self._in_part(rows.body))
 
     def _per_part(self, buffer: Buffer) -> Buffer:
         """A buffer for each part, in one; between parts that do not fill cache lines lie elements of no use."""
@@ -279,6 +289,16 @@ class Splitting:
             targets = {each.buffer for each in walk((statement,)) if isinstance(each, Store)}
             if targets & summed:
                 yield from rewritten((statement,), sum_parts)
+
+
+def with_inner_loop(loop: Loop, old: Loop, new: Loop) -> Loop:
+    """A loop with another one in the place of one that stands alone in it, or alone in one that does."""
+    loops = [loop]
+    while loops[-1] is not old:
+        loops.append(next(each for each in loops[-1].body if isinstance(each, Loop)))
+    for outer in reversed(loops[:-1]):
+        new = replace(outer, body=tuple(new if isinstance(each, Loop) else each for each in outer.body))
+    return new
 
 
 def _in_pieces_of_parts(rows: Loop, parts: int) -> Loop:

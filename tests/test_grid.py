@@ -101,6 +101,18 @@ def test_extents_of_0_and_1(size: int) -> None:
         values([loss, np.sum(x, axis=0), np.sum(x, axis=1)], [x], x=np.ones(shape))
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 4), (5, 2, 4), ("N", 5, 4), (2, "N", 4), (3, 4, "N")])
+def test_stacks_of_rows(shape: tuple[str | int, ...]) -> None:
+    """The longer of two outer loops is cut, also where all rows are added up."""
+    x, bias = Input(shape, name="x"), Param(np.ones(4), name="bias")
+    biased = shape[-1] == 4
+    start = x + bias if biased else x
+    weights = graphc.softmax(start) * start
+    loss = np.sum(weights * weights) + np.max(x)
+    sizes = tuple(size if isinstance(size, int) else 3 for size in shape)
+    values([loss, weights, np.sum(x, axis=(0, 1))], [x, bias] if biased else [x], x=RNG.normal(size=sizes))
+
+
 def test_scattering_and_gathering() -> None:
     table, k = Param(X, name="table"), Input(("N",), "int64", name="k")
     rows = table[k]
@@ -199,6 +211,12 @@ def test_few_long_rows_run_on_many_blocks() -> None:
     x = Input((8, 10**6), "float32", name="x")
     program = declared_program(np.exp(x) + 1, None, "cuda")
     assert "place in threads_over(8 * (last - first))" in program.source
+
+
+def test_stacks_of_rows_keep_many_blocks_busy() -> None:
+    x = Input((8, 128, 64), "float32", name="x")
+    assert "piece(part, 512, 128)" in declared_program(graphc.softmax(x), None, "cuda").source
+    assert "piece(part, 512, 128)" in declared_program(np.sum(graphc.softmax(x) ** 2), None, "cuda").source
 
 
 def test_sums_of_columns_are_combined_by_many_blocks() -> None:
