@@ -12,6 +12,7 @@ from op_samples import Sample
 from graphc.codegen.cache import load
 from graphc.codegen.emit import emit
 from graphc.codegen.host_text import host_name
+from graphc.codegen.threads import launch
 from graphc.ir.graph import Graph, naming
 from graphc.ir.interpret import evaluate_nodes
 from graphc.ir.loop_interpret import interpret_program
@@ -75,6 +76,7 @@ def interpreted(program: Program, case: Case) -> dict[str, np.ndarray]:
 
 def compiled(program: Program, case: Case) -> dict[str, np.ndarray]:
     """The same values from machine code."""
+    launch()  # what runs in threads needs them, whichever test is the first of its process
     module = load(program.name, emit(program))
     arrays = {leaf.name: np.array(case.feeds[leaf.name], leaf.dtype) for leaf in (*program.inputs, *program.params)}
     updated = set(program.updated)
