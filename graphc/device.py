@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba.core import config
 
 from graphc.codegen.cuda.emit import Grid
 from graphc.emitted import Emitted, bits_of
@@ -42,10 +41,8 @@ def check_device() -> None:
 
 
 def grid_of(target: str) -> Grid | None:
-    """How a target's kernels are mapped to a GPU, if they are: in the simulator, whose threads are Python's, to few."""
-    if target != "cuda":
-        return None
-    return Grid(2, 4) if config.ENABLE_CUDASIM else Grid()
+    """How a target's kernels are mapped to a GPU; None where they are not."""
+    return Grid.at_hand() if target == "cuda" else None
 
 
 class DeviceBlock:
@@ -114,8 +111,7 @@ class DeviceStorage(Storage):
         block.write(slot, values)
 
 
-DEVICE = DeviceStorage()
-STORAGE: dict[str, Storage] = {"cpu": HOST, "interpret": HOST, "cuda": DEVICE}
+STORAGE: dict[str, Storage] = {"cpu": HOST, "interpret": HOST, "cuda": DeviceStorage()}
 
 
 class DeviceExecutable(Executable):
@@ -190,8 +186,7 @@ def taken(array: Any, rows: np.ndarray, axis: int = 0) -> Any:
 
     flat = array.reshape(array.shape[0], array.size // array.shape[0])
     found = _cuda().device_array((len(rows), flat.shape[1]), array.dtype)
-    grid = grid_of("cuda")
-    assert grid is not None
+    grid = Grid.at_hand()
     take_rows[grid.blocks, grid.threads](flat, uploaded(rows), found)
     return found.reshape(len(rows), *array.shape[1:])
 

@@ -16,10 +16,10 @@ from graphc.passes.pack import Block, Slot
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LiveBlock:
-    """The values of one `Block`: a flat array of its dtype."""
+    """The values of one `Block`: a flat array of its dtype, or what a `Storage` makes of it."""
 
     layout: Block
-    values: np.ndarray
+    values: Any
 
 
 class Storage:
@@ -47,7 +47,7 @@ HOST = Storage()
 
 
 class Parameters(MutableMapping[str, np.ndarray]):
-    """Parameter values by name. Reading gives a view of the live value; assignment copies into it.
+    """Parameter values by name. Reading gives a view of the live value, on a GPU a copy; assignment copies into it.
 
     Programs and trainers that share parameters share the blocks behind this mapping.
     """

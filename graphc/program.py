@@ -274,7 +274,7 @@ class Program:
 
     @property
     def params(self) -> Parameters:
-        """The live parameters: reading gives a NumPy view, assignment copies in."""
+        """The live parameters: reading gives a NumPy view (on a GPU a read-only copy), assignment copies in."""
         return self._params
 
     @property

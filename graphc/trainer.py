@@ -108,7 +108,7 @@ class Trainer:
     # one step -------------------------------------------------------------------------------------------------------
 
     def step(self, /, **feeds: Any) -> Any:
-        """One native call: forward, adjoint, update. Returns the loss before the update, a NumPy scalar."""
+        """One native call: forward, adjoint, update. Returns the loss before the update, a scalar."""
         count, lr = self._count, self._optimizer.lr
         lr, number = float(lr(count) if callable(lr) else lr), count + 1.0
         results = self._quick(feeds, lr, number)

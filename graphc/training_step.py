@@ -106,7 +106,7 @@ class TrainingStep:
     batch_dim : str or None
         The dim over which `run` cuts batches.
     target : str
-        "cpu" or "interpret".
+        "cpu", "cuda" or "interpret".
     threads : int
         How many its kernels may use.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from math import prod
@@ -53,15 +53,12 @@ def _loop_dealt(loop: Loop) -> Loop:
     inner = [each for each in walk((free or [loop])[-1].body) if isinstance(each, Loop)]
     longest = max(map(length, inner), default=0)
     if free and (prod(map(length, free)) >= longest or not any(map(independent, inner))):
-        return _marked(loop, len(free))
+        return _marked(free)
     return replace(loop, kind="serial", body=_dealt(loop.body))
 
 
-def _marked(loop: Loop, depth: int) -> Loop:
-    """The outermost loops of a nest dealt out; what is inside of them stays with one thread."""
-    loops = [loop]
-    while len(loops) < depth:
-        loops.append(next(each for each in loops[-1].body if isinstance(each, Loop)))
+def _marked(loops: Sequence[Loop]) -> Loop:
+    """Loops that stand alone in each other dealt out; what is inside of them stays with one thread."""
     marked = replace(loops[-1], kind="threads", body=_as_serial(loops[-1].body))
     for outer in reversed(loops[:-1]):
         body = tuple(marked if isinstance(each, Loop) else each for each in outer.body)
@@ -110,7 +107,7 @@ def _acts(loop: Loop) -> bool:
 def _combined(body: tuple[Statement, ...], partial: Collection[str]) -> tuple[Statement, ...]:
     """Each partial total combined after the last loop that adds to it."""
     ops = {each.target: each.op for each in walk(body) if isinstance(each, Accumulate) and isinstance(each.target, str)}
-    declared = [each.name for each in body if isinstance(each, Accumulator) and each.name in set(partial)]
+    declared = [each.name for each in body if isinstance(each, Accumulator) and each.name in partial]
     last = {
         name: max(place for place, each in enumerate(body) if isinstance(each, Loop) and name in _summed(each))
         for name in declared

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from numba.core import config
+
 from graphc.codegen.cuda.host_text import CudaHostText
 from graphc.codegen.cuda.kernel_text import CudaPrinter
 from graphc.codegen.emit import kernel_functions, summary
@@ -18,12 +20,17 @@ from graphc.ir.loops import Kernel, Program
 class Grid:
     """How kernels run: on so many blocks at most, of so many threads each (a power of two).
 
-    512 blocks of 256 threads fill the cards of today (an H100's 132 multiprocessors hold up to 8 such blocks each), and
-    leave sums of 512 parts to combine.
+    The numbers are by reasoning, not by measuring: an H100's 132 multiprocessors hold up to 8 blocks of 256 threads
+    each, and the sums of 512 parts are still little to combine.
     """
 
     blocks: int = 512
     threads: int = 256
+
+    @classmethod
+    def at_hand(cls) -> Grid:
+        """That of a GPU; in the simulator, whose threads are Python's, one of few."""
+        return cls(2, 4) if config.ENABLE_CUDASIM else cls()
 
 
 def emit_cuda(program: Program, threads: int) -> str:

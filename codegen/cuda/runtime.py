@@ -10,7 +10,7 @@ from numba import cuda
 
 from graphc.codegen import runtime
 from graphc.codegen.cuda.emit import Grid
-from graphc.codegen.cuda.functions import SIMULATED, find_outside
+from graphc.codegen.cuda.functions import find_outside
 from graphc.ir.errors import DeviceMemoryError
 
 
@@ -57,7 +57,7 @@ def index_in_range(indices: Any, extent: int) -> bool:
     if not hasattr(indices, "copy_to_host"):
         return runtime.index_in_range(indices, extent)
     found = to_device(np.zeros(1, np.int32))
-    grid = Grid(1, 1) if SIMULATED else Grid()
+    grid = Grid.at_hand()
     find_outside[grid.blocks, grid.threads](indices.reshape(indices.size), extent, found)
     return not found.copy_to_host()[0]
 

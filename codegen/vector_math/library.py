@@ -8,9 +8,9 @@ from llvmlite import ir
 
 from graphc.codegen.intrinsics import attribute
 from graphc.codegen.vector_math.lowering import (
-    SINGLE,
     Number,
     Value,
+    call_library,
     from_bits,
     llvm_type,
     low_bits,
@@ -51,14 +51,15 @@ def rarely(name: str, x: Number) -> Number:
     """
     if not isinstance(x, Value):
         return np.where(x == 0, x, getattr(np, name)(x))[()]
-    return Value(x.builder, x.dtype, _call(x, name, llvm_type(x.dtype), lambda builder, y: _c(builder, name, y)))
+    result = _call(x, name, llvm_type(x.dtype), lambda builder, operand: call_library(builder, name, operand))
+    return Value(x.builder, x.dtype, result)
 
 
 def sine_and_cosine_rarely(x: Number) -> tuple[Number, Number]:
     """The C library's sine and cosine of a float32, as `rarely`, which makes no sense of them where x is 0.
 
-    Both are the result of one call: where a loop has both, LLVM calls once. (A call costs a loop 5 ns, since it must
-    save all vectors.)
+    Both are the result of one call: where a loop has both, LLVM calls once. (A call costs a loop over vectors 5 ns,
+    since it must save them all.)
     """
     if not isinstance(x, Value):
         return np.sin(x), np.cos(x)
@@ -69,7 +70,8 @@ def sine_and_cosine_rarely(x: Number) -> tuple[Number, Number]:
 def _packed(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """The bits of the sine of a float32, and in the upper half those of its cosine."""
     half, whole = ir.IntType(32), ir.IntType(64)
-    sine, cosine = (builder.zext(builder.bitcast(_c(builder, name, x), half), whole) for name in ("sin", "cos"))
+    values = (call_library(builder, name, x) for name in ("sin", "cos"))
+    sine, cosine = (builder.zext(builder.bitcast(value, half), whole) for value in values)
     return builder.or_(sine, builder.shl(cosine, ir.Constant(whole, 32)))
 
 
@@ -104,27 +106,14 @@ def _unless_zero(x: Value, result: ir.Type, body: Body) -> ir.Value:
 def _library(name: str, x: Number) -> Number:
     if not isinstance(x, Value):
         return getattr(np, name)(x)
-    return Value(x.builder, x.dtype, _c(x.builder, name, x.operand))
-
-
-def _declare(module: ir.Module, name: str, typed: ir.Type) -> ir.Function:
-    symbol = name + ("f" if typed == llvm_type(SINGLE.float_type) else "")
-    return module.globals.get(symbol) or ir.Function(module, ir.FunctionType(typed, [typed]), symbol)
-
-
-def _c(builder: ir.IRBuilder, name: str, x: ir.Value) -> ir.Value:
-    """The C library's function, on a device NVIDIA's."""
-    if on_device(builder):
-        name = f"__nv_{name}"
-    return builder.call(_declare(builder.module, name, x.type), [x])
+    return Value(x.builder, x.dtype, call_library(x.builder, name, x.operand))
 
 
 def _lanewise(
     module: ir.Module, symbol: str, body: Body, typed: ir.Type, result: ir.Type, lanes: int
 ) -> ir.Function:
     """Define what a body makes of each of some numbers; where all are 0 that is 0, without a call."""
-    kinds = [each if lanes == 1 else ir.VectorType(each, lanes) for each in (typed, result)]
-    operand, made = kinds
+    operand, made = (each if lanes == 1 else ir.VectorType(each, lanes) for each in (typed, result))
     function = ir.Function(module, ir.FunctionType(made, [operand]), symbol)
     function.linkage = "weak_odr"  # kept until vectorisation calls it, and equal definitions are one
     for flag in ("noinline", "nounwind", "readnone"):

@@ -73,8 +73,6 @@ _LLVM_TYPES = {
     DOUBLE.float_type: ir.DoubleType(),
 }
 
-_SUFFIXES = {dtype: f"{'f' if dtype.kind == 'f' else 'i'}{8 * dtype.itemsize}" for dtype in _LLVM_TYPES}
-
 _NUMBA_TYPES = {"bool": types.boolean, "uint8": types.uint8}
 
 
@@ -148,7 +146,8 @@ class Value:
     def divided(self, other: "Value") -> "tuple[Value, Value]":
         """See `divided`."""
         if self.dtype.kind == "f" and on_device(self.builder):
-            return self / other, call_by_name(device_name("fmod", self.dtype), self, other)
+            rest = call_library(self.builder, "fmod", self.operand, other.operand)
+            return self / other, Value(self.builder, self.dtype, rest)
         divide, rest = {"f": ("fdiv", "frem"), "i": ("sdiv", "srem"), "u": ("udiv", "urem")}[self.dtype.kind]
         return self._emit(divide, divide, self, other), self._emit(rest, rest, self, other)
 
@@ -283,18 +282,10 @@ def intrinsic(name: str, plain: Callable[..., Number], *args: Number) -> Number:
         if name in ("maximum", "minimum"):
             y = args[1]
             return where((x >= y if name == "maximum" else x <= y) | (x != x), x, y)
-        return call_by_name(device_name(name, x.dtype), *args)
-    return call_by_name(f"llvm.{name}.{_SUFFIXES[x.dtype]}", *args)
-
-
-def call_by_name(symbol: str, *args: Value) -> Value:
-    """A call of a function whose arguments and result are all of one type."""
-    x = args[0]
+        return Value(x.builder, x.dtype, call_library(x.builder, name, *(arg.operand for arg in args)))
     typed = _LLVM_TYPES[x.dtype]
-    module = x.builder.module
-    callee = module.globals.get(symbol)
-    if callee is None:
-        callee = ir.Function(module, ir.FunctionType(typed, [typed] * len(args)), symbol)
+    signature = ir.FunctionType(typed, [typed] * len(args))
+    callee = x.builder.module.declare_intrinsic(f"llvm.{name}", [typed], signature)
     return Value(x.builder, x.dtype, x.builder.call(callee, [arg.operand for arg in args]))
 
 
@@ -303,9 +294,14 @@ def on_device(builder: ir.IRBuilder) -> bool:
     return str(builder.module.triple).startswith("nvptx")
 
 
-def device_name(name: str, dtype: np.dtype[Any]) -> str:
-    """How NVIDIA's library of mathematical functions names one: ``__nv_sinf``, ``__nv_sin``."""
-    return f"__nv_{name}{'f' if dtype == SINGLE.float_type else ''}"
+def call_library(builder: ir.IRBuilder, name: str, *operands: ir.Value) -> ir.Value:
+    """A call of the C library's function of this name, on a device of NVIDIA's (libdevice), for floats of one type."""
+    typed, module = operands[0].type, builder.module
+    symbol = f"{'__nv_' if on_device(builder) else ''}{name}{'f' if typed == _LLVM_TYPES[SINGLE.float_type] else ''}"
+    callee = module.globals.get(symbol)
+    if callee is None:
+        callee = ir.Function(module, ir.FunctionType(typed, [typed] * len(operands)), symbol)
+    return builder.call(callee, operands)
 
 
 def ones_in(i: Number) -> Number:
