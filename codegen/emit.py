@@ -10,7 +10,7 @@ from graphc.codegen.kernel_text import KernelPrinter, KernelText, argument_types
 from graphc.codegen.module_text import function_text, module_text
 from graphc.codegen.names import Namespace, identifier
 from graphc.codegen.training import MinibatchLoop, loop_name, loop_text
-from graphc.ir.loops import Kernel, Program
+from graphc.ir.loops import Buffer, Kernel, Program
 from graphc.ir.program_verify import overlap
 
 
@@ -60,7 +60,7 @@ def emit(program: Program, options: EmitOptions = EmitOptions()) -> str:
     """
     module = Namespace()
     host, loop = module.claim(program.name), module.claim(loop_name(program))
-    functions, blocks = kernel_functions(program, module, host, KernelPrinter, _kernel_function)
+    functions, blocks = kernel_functions(program, module, host, by_value(program), KernelPrinter, _kernel_function)
     workspace = options.workspace or options.loop is not None
     host_text = HostText(program, functions, workspace, options.results, options.standalone)
     does = summary(program)
@@ -78,14 +78,15 @@ def kernel_functions(
     program: Program,
     module: Namespace,
     host: str,
+    scalars: frozenset[Buffer],
     printer: Callable[..., KernelPrinter],
     function: Callable[[str, Kernel, KernelText, list[str], str], str],
 ) -> tuple[dict[int, str], list[str]]:
     """The name of each kernel's function, by the kernel's place among the steps; and the text of each function, once.
 
-    `function` makes the text of a name, a kernel, its body, the types of its arguments, and the name of its options.
+    `scalars` are passed by value; `function` makes the text of a name, a kernel, its body, the types of its arguments,
+    and the name of its options.
     """
-    scalars = by_value(program)
     functions: dict[int, str] = {}
     emitted: dict[object, str] = {}
     blocks: list[str] = []

@@ -60,12 +60,12 @@ def workspace_layout(program: Program) -> tuple[dict[Buffer, Extent], Extent]:
     return offsets, program.arena.size + start
 
 
-def results_layout(program: Program) -> tuple[dict[Buffer, Extent], Extent]:
-    """Where results with axes lie in one block of memory, in bytes, and its size."""
+def results_layout(program: Program, scalars: bool = False) -> tuple[dict[Buffer, Extent], Extent]:
+    """Where results with axes, or also those of shape (), lie in one block of memory, in bytes, and its size."""
     offsets: dict[Buffer, Extent] = {}
     size: Extent = 0
     for root in dict.fromkeys(buffer.root for buffer in program.outputs):
-        if root.space == "output" and root.shape:
+        if root.space == "output" and (root.shape or scalars):
             offsets[root] = size
             size = size + aligned(root.nbytes)
     return offsets, size
@@ -176,7 +176,7 @@ class HostText:
         if self.standalone is not None:
             yield from self._checks(self.standalone.guards)
         if self.offsets and self.memory not in self.lent:
-            yield f"{self.memory} = arena({self._text(self.size)})"
+            yield f"{self.memory} = arena({self.text(self.size)})"
         group: str | None = None
         for place, step in enumerate(self.program.steps):
             label = self._label(step)
@@ -185,7 +185,7 @@ class HostText:
                 group = label
             for buffer in step.buffers:
                 yield from self._make(buffer)
-            yield from self.kernel(place, step) if isinstance(step, Kernel) else self._call(step)
+            yield from self.kernel(place, step) if isinstance(step, Kernel) else self.call(step)
         for buffer in self.program.outputs:
             yield from self._make(buffer)
         if self.program.outputs:
@@ -201,13 +201,13 @@ class HostText:
         """Refuse shapes that disagree, and dims that a guard forbids."""
         bound = set(bind_dims(self.program, self.dims, self.names))
         for leaf in self.leaves:
-            sizes = [(f"{self.names[leaf]}.shape[{axis}]", self._text(size)) for axis, size in enumerate(leaf.shape)]
+            sizes = [(f"{self.names[leaf]}.shape[{axis}]", self.text(size)) for axis, size in enumerate(leaf.shape)]
             tests = [f"{found} != {wanted}" for found, wanted in sizes if f"{wanted} = {found}" not in bound]
             if tests:
                 yield f"if {' or '.join(tests)}:"
                 yield f"    raise ValueError({_quoted(f'{leaf.name}: expected shape {show(leaf.shape)}')})"
         for guard in guards:
-            yield f"if {self._text(guard.extent)} {'!=' if guard.relation == '==' else '<'} 0:"
+            yield f"if {self.text(guard.extent)} {'!=' if guard.relation == '==' else '<'} 0:"
             yield f"    raise ValueError({_quoted(guard.text)})"
 
     def _label(self, step: Step) -> str:
@@ -233,7 +233,7 @@ class HostText:
             yield from self._block(root)
             block = self.blocks[root]
         shape = shape_text(buffer.shape, self.dims)
-        yield f"{self.names[buffer]} = subarray({block}, {self._text(offset)}, {shape}, {dtype_name(buffer.dtype)})"
+        yield f"{self.names[buffer]} = subarray({block}, {self.text(offset)}, {shape}, {dtype_name(buffer.dtype)})"
 
     def _block(self, root: Buffer) -> Iterator[str]:
         """Name the 1-d array that holds the memory of a buffer outside the arena."""
@@ -242,7 +242,7 @@ class HostText:
         name = self.names[root]
         if root not in self.leaves:
             # np.empty would cost up to 0.1 s of compile for each rank.
-            self.blocks[root] = f"arena({self._text(root.nbytes)})"
+            self.blocks[root] = f"arena({self.text(root.nbytes)})"
             if root in self.shared:
                 block, self.blocks[root] = self.blocks[root], self.claim(f"{name}_memory")
                 yield f"{self.blocks[root]} = {block}"
@@ -267,13 +267,14 @@ class HostText:
         if parts is None:
             yield from filled(f"{function}(", arguments, ")", indent=4)
             return
-        head = f"in_threads({function}, {parts.extent}, {self._text(work(kernel))}, ("
+        head = f"in_threads({function}, {parts.extent}, {self.text(work(kernel))}, ("
         close = f"{',' * (len(arguments) == 1)}){', serial_blas=True' * bool(kernel.products)})"
         yield from filled(head, arguments, close, indent=4)
 
-    def _call(self, call: Call) -> Iterator[str]:
+    def call(self, call: Call) -> Iterator[str]:
+        """The call of a library."""
         if call.routine == "check_index":
-            yield f"if not index_in_range({self.names[call.operands[0]]}, {self._text(call['extent'])}):"
+            yield f"if not index_in_range({self.names[call.operands[0]]}, {self.text(call['extent'])}):"
             yield f"    raise IndexError({_quoted(call['text'])})"
         elif call.routine == "matmul":
             yield self.product(call)
@@ -291,7 +292,8 @@ class HostText:
         """A call of the library that multiplies matrices."""
         return _product(call, [self.names[operand] for operand in call.operands])
 
-    def _text(self, size: Extent) -> str:
+    def text(self, size: Extent) -> str:
+        """An extent in the names of the function."""
         return extent_text(size, self.dims)
 
 

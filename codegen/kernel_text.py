@@ -286,8 +286,8 @@ class KernelPrinter:
             self._spill_unfit(statement)
         elif isinstance(statement, Load):
             self._spill_conditionals(_variables(statement.index))
-        taken = self._fit(operands, lambda: f"{self.names[name]} = {unparse(self._expression(statement))}")
-        tree = self._expression(statement)
+        taken = self._fit(operands, lambda: f"{self.names[name]} = {unparse(self.expression(statement))}")
+        tree = self.expression(statement)
         parts = [self.pending.pop(operand) for operand in taken]
         memory = isinstance(statement, Load) or any(part.memory for part in parts)
         accumulators = self.accumulators.intersection(operands).union(*(part.accumulators for part in parts))
@@ -365,7 +365,8 @@ class KernelPrinter:
         for name in taken:
             del self.pending[name]
 
-    def _expression(self, statement: Let | IndexValue | Load) -> ast.expr:
+    def expression(self, statement: Let | IndexValue | Load) -> ast.expr:
+        """A scalar's expression."""
         match statement:
             case Let(op="wrap", args=(index, Const(value=size))):
                 return fill(self._template(statement), [self.value(index), number(size, _INT64, self.dims)])

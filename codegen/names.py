@@ -37,8 +37,8 @@ CUDA_IMPORTS: dict[str, str] = {
     **dict.fromkeys(("cuda", "types"), "numba"),
     **dict.fromkeys(("matmul",), f"{_CUDA}.products"),
     **dict.fromkeys((*ROUTINES, "argsort", "searchsorted"), f"{_CUDA}.by_host"),
-    **dict.fromkeys(("arena", "index_in_range", "subarray"), f"{_CUDA}.runtime"),
-    **dict.fromkeys(("kernel", "piece", "threads_between", "threads_over"), f"{_CUDA}.functions"),
+    **dict.fromkeys(("check_index", "subarray"), f"{_CUDA}.runtime"),
+    **dict.fromkeys(("kernel", "piece", "threads_between", "threads_over", "within"), f"{_CUDA}.functions"),
     **dict.fromkeys(("block_all", "block_any"), f"{_CUDA}.functions"),
     **{
         f"block_{each}{where}": f"{_CUDA}.functions"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from graphc.codegen.cuda.emit import Grid, emit_cuda
+from graphc.codegen.cuda.emit import CudaOptions, emit_cuda
 from graphc.codegen.emit import EmitOptions, emit
 from graphc.ir.graph import Graph, naming
 from graphc.ir.loop_text import print_program
@@ -51,11 +51,12 @@ class EmitCuda:
     """The last pass for CUDA: a `loops.Program` mapped to a grid becomes the text of a module."""
 
     threads: int
+    precision: str
     name: str = "emit"
 
     def run(self, program: Program) -> str:
         """Print the module."""
-        return emit_cuda(program, self.threads)
+        return emit_cuda(program, self.threads, self.precision)
 
 
 def pipeline(
@@ -66,13 +67,13 @@ def pipeline(
     after_partition: Sequence[Pass] = (),
     options: EmitOptions = EmitOptions(),  # noqa: B008  # frozen
     threads: int = 1,
-    grid: Grid | None = None,
+    cuda: CudaOptions | None = None,
 ) -> tuple[Pass, ...]:
     """The passes of a variant ("forward", "joint" or "split") of a built graph, in order.
 
     `after_partition` are passes on the packed graph that no stage of its own shows: a trainer's updates. Kernels are
-    split for more than one of `threads`, and never in what users call from compiled code (`options.standalone`). With a
-    `grid` they are a GPU's.
+    split for more than one of `threads`, and never in what users call from compiled code (`options.standalone`). With
+    `cuda` they are a GPU's.
     """
     split_after = n_outputs if variant == "split" else None
     packed = None if blocks is None else tuple(blocks)
@@ -85,7 +86,7 @@ def pipeline(
         Partition(split_after, packed, tuple((node, names[node]) for node in graph.wrt)),
         *after_partition,
         Lower(),
-        *(_for_cpu(options, threads) if grid is None else _for_cuda(grid)),
+        *(_for_cpu(options, threads) if cuda is None else _for_cuda(cuda)),
     )
 
 
@@ -93,8 +94,10 @@ def _for_cpu(options: EmitOptions, threads: int) -> tuple[Pass, ...]:
     return Fuse(), *([Split(threads)] if threads > 1 else []), PlanMemory(), Emit(options)
 
 
-def _for_cuda(grid: Grid) -> tuple[Pass, ...]:
-    return Fuse(row_blocks=False), MapToGrid(grid.blocks), PlanMemory(in_place=False), EmitCuda(grid.threads)
+def _for_cuda(options: CudaOptions) -> tuple[Pass, ...]:
+    grid = options.grid
+    mapping = MapToGrid(grid.blocks), PlanMemory(in_place=False)
+    return Fuse(row_blocks=False), *mapping, EmitCuda(grid.threads, options.matmul_precision)
 
 
 def compile_graph(graph: Graph, passes: Sequence[Pass]) -> tuple[Snapshot, ...]:

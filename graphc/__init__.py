@@ -88,6 +88,7 @@ if _TYPE_CHECKING:
     from graphc.gradient_check import check_grad
     from graphc.optimizers import SGD, Adam
     from graphc.program import Program, compile
+    from graphc.targets import Cuda
     from graphc.trainer import Trainer
     from graphc.transforms import grad, hessian, hvp, jacobian, jvp, vjp
 
@@ -95,6 +96,7 @@ if _TYPE_CHECKING:
 _LATER = {
     **dict.fromkeys(("SGD", "Adam"), "graphc.optimizers"),
     **dict.fromkeys(("Program", "compile"), "graphc.program"),
+    "Cuda": "graphc.targets",
     **dict.fromkeys(("custom_vjp", "vmap"), "graphc.function_transforms"),
     **dict.fromkeys(("grad", "hessian", "hvp", "jacobian", "jvp", "vjp"), "graphc.transforms"),
     "Trainer": "graphc.trainer",
@@ -105,6 +107,7 @@ __all__ = [
     "SGD",
     "Adam",
     "CompileError",
+    "Cuda",
     "DeclarationError",
     "Dense",
     "DifferentiationError",

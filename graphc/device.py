@@ -1,23 +1,20 @@
-"""The CUDA target at run time: parameters and programs on a device."""
+"""The CUDA target at run time: what is on the device, parameters above all."""
 
 from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from graphc.codegen.cuda.emit import Grid
-from graphc.emitted import Emitted, bits_of
-from graphc.executable import Chosen, Executable, out_of_range
-from graphc.ir.dims import bind
-from graphc.ir.errors import CompileValueError, DeviceMemoryError
-from graphc.ir.graph import Graph
-from graphc.ir.interpret import bind_dims
+from graphc.emitted import bits_of
+from graphc.ir.errors import CompileValueError, FeedValueError
 from graphc.parameters import HOST, Storage
 from graphc.passes.pack import Slot
+
+# Kinds of device in the DLPack protocol: CUDA's memory, and what CUDA manages.
+_DLPACK_CUDA = (2, 13)
 
 
 def check_device() -> None:
@@ -33,23 +30,36 @@ def check_device() -> None:
             "the target 'cuda' needs numba-cuda, which is not installed",
             hint='pip install "graphc[cuda]", or use target="cpu"',
         )
-    if not _cuda().is_available():
+    from numba import cuda
+
+    if not cuda.is_available():
         raise CompileValueError(
             "the target 'cuda' found no NVIDIA GPU that works (nvidia-smi lists those that the driver knows)",
             hint='use target="cpu", or NUMBA_ENABLE_CUDASIM=1 to run kernels slowly in Python',
         )
 
 
-def grid_of(target: str) -> Grid | None:
-    """How a target's kernels are mapped to a GPU; None where they are not."""
-    return Grid.at_hand() if target == "cuda" else None
+def queue_at_hand() -> Any:
+    """The `Queue` of the thread's current device. (Programs for the CPU import nothing of CUDA.)"""
+    from graphc.codegen.cuda import queue
+
+    return queue.queue_at_hand()
 
 
 class DeviceBlock:
-    """A flat array of parameters, on the host until a program on the device needs it, and from then on there."""
+    """A flat array of parameters, on the host until a program on the device needs it, and from then on there.
 
-    def __init__(self, dtype: np.dtype, host: np.ndarray | None = None, device: Any = None) -> None:
-        self.dtype, self._host, self._device = dtype, host, device
+    Attributes
+    ----------
+    lasting
+        Whether it lives as long as a program, not for one call.
+    """
+
+    def __init__(self, values: np.ndarray, lasting: bool = True) -> None:
+        self.dtype, self.lasting = values.dtype, lasting
+        self._host: np.ndarray | None = values
+        self._device: Any = None
+        self._queue: Any = None
         self._lock = threading.RLock()  # programs share blocks, and only the first to come uploads
 
     @property
@@ -57,36 +67,50 @@ class DeviceBlock:
         """The array on the device, of halves their bits."""
         with self._lock:
             if self._host is not None:
+                self._queue = queue_at_hand()
                 self._device, self._host = uploaded(self._host), None
+            elif self._queue is not (queue := queue_at_hand()):
+                raise FeedValueError(
+                    f"the parameters are on device {self._queue.device}, and device {queue.device} is current",
+                    hint=f"call the program with numba.cuda.gpus[{self._queue.device}] current",
+                )
             return self._device
 
     def copy(self) -> DeviceBlock:
-        """Another block with the same values."""
+        """Another block with the same values, for one call."""
         with self._lock:
             if self._host is not None:
-                return DeviceBlock(self.dtype, self._host.copy())
-            device = _cuda().device_array_like(self._device)
-            device.copy_to_device(self._device)
-            return DeviceBlock(self.dtype, device=device)
+                return DeviceBlock(self._host.copy(), lasting=False)
+            block = DeviceBlock(np.empty(0, self.dtype), lasting=False)
+            block._host, block._queue, block._device = None, self._queue, self._part(0, self._device.size, new=True)
+            self._queue.copy(self._device, block._device)
+            return block
 
     def read(self, slot: Slot) -> np.ndarray:
         """A read-only copy of a parameter on the host."""
-        part = slice(slot.offset, slot.offset + slot.size)
         with self._lock:
-            flat = self._device[part].copy_to_host().view(self.dtype) if self._host is None else self._host[part].copy()
+            if self._host is not None:
+                flat = self._host[slot.offset : slot.offset + slot.size].copy()
+            else:
+                flat = self._queue.download(self._part(slot.offset, slot.size)).view(self.dtype)
         values: np.ndarray = flat.reshape(slot.shape)
         values.setflags(write=False)
         return values
 
     def write(self, slot: Slot, values: np.ndarray) -> None:
         """Store a parameter."""
-        part = slice(slot.offset, slot.offset + slot.size)
         flat = np.ascontiguousarray(values).reshape(-1)
         with self._lock:
             if self._host is not None:
-                self._host[part] = flat
-            elif flat.size:
-                self._device[part].copy_to_device(bits_of(flat))
+                self._host[slot.offset : slot.offset + slot.size] = flat
+            else:
+                self._queue.upload(bits_of(flat), self._part(slot.offset, slot.size))
+
+    def _part(self, offset: int, size: int, new: bool = False) -> Any:
+        """A part of the array on the device, or as much memory that is new."""
+        dtype = self._device.dtype
+        memory = self._queue.empty(size * dtype.itemsize) if new else self._device
+        return self._queue.subarray(memory, offset * dtype.itemsize, (size,), dtype)
 
 
 class DeviceStorage(Storage):
@@ -94,7 +118,7 @@ class DeviceStorage(Storage):
 
     def new(self, values: np.ndarray) -> DeviceBlock:
         """A block that holds these values."""
-        return DeviceBlock(values.dtype, values)
+        return DeviceBlock(values)
 
     def view(self, block: DeviceBlock, slot: Slot) -> tuple[DeviceBlock, Slot]:
         """The part of a block that is one parameter."""
@@ -114,92 +138,40 @@ class DeviceStorage(Storage):
 STORAGE: dict[str, Storage] = {"cpu": HOST, "interpret": HOST, "cuda": DeviceStorage()}
 
 
-class DeviceExecutable(Executable):
-    """The kernels of an emitted module: inputs are uploaded where they are on the host, results stay on the device.
+def uploaded(values: np.ndarray) -> Any:
+    """A C-contiguous array on the device, of halves their bits.
 
-    One call at a time: temporaries lie in memory that the next one uses again. Results of float16 are such arrays; of
-    bfloat16, which NumPy does not know, their bits as uint16.
+    Raises
+    ------
+    DeviceMemoryError
+        Where there is no memory for it.
     """
-
-    def __init__(self, graph: Graph, emitted: Emitted) -> None:
-        super().__init__(graph, self._choice)
-        self._emitted, self._leaves = emitted, dict(zip(self.input_names, graph.inputs, strict=True))
-        self._lock = threading.Lock()
-        self._constants: list[Any] | None = None  # on the device, from the first call on
-        self._memory: Any = None
-
-    def __call__(self, inputs: Sequence[Any], blocks: Sequence[Any]) -> tuple[Any, ...]:
-        """The outputs."""
-        with self._lock:
-            try:
-                arrays = [*map(uploaded, inputs), *(block.array for block in blocks)]
-                function, extra = self._choice(arrays)
-                results = function(*arrays, *extra)
-            except IndexError as error:
-                raise out_of_range(self.graph, error) from error
-            except DeviceMemoryError as error:
-                error.message += f"; {self._largest(inputs)}"
-                error.where, error.hint = self.graph.name, "feed fewer examples at a time"
-                raise
-        values = (results,) if len(self.output_names) == 1 else tuple(results or ())
-        return tuple(
-            value.view(np.float16) if node.dtype == np.float16 else value
-            for value, node in zip(values, self.graph.outputs, strict=True)
-        )
-
-    def _choice(self, arguments: Sequence[Any]) -> Chosen:
-        from graphc.codegen.cuda.runtime import arena
-
-        plan = self._emitted.program.arena
-        need = bind(plan.size, self._sizes(arguments)) if plan is not None else 0
-        if self._constants is None:
-            self._constants = [uploaded(array) for array in self._emitted.constants]
-        if self._memory is None or self._memory.size < need:
-            self._memory = None  # freed before more is asked for
-            self._memory = arena(need)
-        return self._emitted.function, (*self._constants, self._memory)
-
-    def _sizes(self, arguments: Sequence[Any]) -> Mapping[str, int]:
-        shapes = {name: tuple(np.shape(array)) for name, array in zip(self._leaves, arguments, strict=False)}
-        return bind_dims(self._leaves, shapes)
-
-    def _largest(self, inputs: Sequence[Any]) -> str:
-        """What fills the memory, in words: the largest buffers of the program at these sizes."""
-        sizes = self._sizes(inputs)
-        buffers = [each for each in self._emitted.program.buffers if each.base is None and each.space != "shared"]
-        largest = sorted(((bind(each.nbytes, sizes), each.name, each) for each in buffers), reverse=True)[:3]
-        named = ", ".join(f"{name}: {buffer.type} ({size:,})" for size, name, buffer in largest)
-        return f"the largest of the program's buffers are {named}"
+    queue, bits = queue_at_hand(), np.require(bits_of(values), requirements="C")
+    array = queue.subarray(queue.empty(bits.nbytes), 0, bits.shape, bits.dtype)
+    queue.upload(bits, array)
+    return array
 
 
-def uploaded(value: Any) -> Any:
-    """An array on the device, of halves their bits; numbers stay what they are."""
-    from graphc.codegen.cuda.runtime import to_device
-
-    bits = bits_of(value)
-    return to_device(bits) if isinstance(bits, np.ndarray) else bits
-
-
-def taken(array: Any, rows: np.ndarray, axis: int = 0) -> Any:
-    """Some rows of an array on the device, gathered there."""
-    from graphc.codegen.cuda.functions import take_rows
-
-    flat = array.reshape(array.shape[0], array.size // array.shape[0])
-    found = _cuda().device_array((len(rows), flat.shape[1]), array.dtype)
-    grid = Grid.at_hand()
-    take_rows[grid.blocks, grid.threads](flat, uploaded(rows), found)
-    return found.reshape(len(rows), *array.shape[1:])
+def on_host(value: Any) -> bool:
+    """Whether a prepared input lies on the host."""
+    return isinstance(value, np.ndarray | np.generic)
 
 
 def device_array(value: Any) -> Any:
-    """A value that lies on a device as an array of the device; None where it does not."""
-    if hasattr(value, "__cuda_array_interface__"):
-        return _cuda().as_cuda_array(value)
-    return value if hasattr(value, "__cuda_ndarray__") else None  # the simulator's
+    """A value that lies on a device as an array of the current one; None where it lies on the host.
+
+    Raises
+    ------
+    FeedError
+        Where it lies on another device.
+    """
+    if hasattr(value, "__cuda_ndarray__") and not hasattr(value, "__cuda_array_interface__"):
+        return value  # the simulator's
+    if not (hasattr(value, "__cuda_array_interface__") or _dlpack_kind(value) in _DLPACK_CUDA):
+        return None
+    return queue_at_hand().taken(value)
 
 
-def _cuda() -> Any:
-    """numba-cuda, which programs for the CPU do without."""
-    from numba import cuda
-
-    return cuda
+def _dlpack_kind(value: Any) -> int | None:
+    """The kind of device that an array lies on, where it tells by the DLPack protocol."""
+    return value.__dlpack_device__()[0] if hasattr(value, "__dlpack_device__") else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -17,8 +18,6 @@ from graphc.ir.types import is_half
 from graphc.lending import Lender
 from graphc.quick_call import quick_text
 
-TARGETS = ("cpu", "cuda", "interpret")
-
 # How many sets of shapes are called without preparation.
 KNOWN_SHAPES = 64
 
@@ -26,13 +25,41 @@ Chosen: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
 Quick: TypeAlias = "Callable[..., tuple[Any, ...] | None]"
 
 
-class Executable:
-    """One graph, ready to be called.
+class Executable(ABC):
+    """One graph (differentiated and packed: its params are block leaves), ready to be called."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.names = naming(graph)
+        self.input_names = tuple(self.names[node] for node in graph.inputs)
+        self.block_names = tuple(self.names[node] for node in graph.params)
+        self.output_names = tuple(self.names[node] for node in graph.outputs)
+
+    @abstractmethod
+    def __call__(self, inputs: Sequence[Any], blocks: Sequence[Any]) -> tuple[Any, ...]:
+        """The outputs.
+
+        Raises
+        ------
+        FeedError
+            (IndexError) for an index out of range.
+        """
+
+    def quick(self, blocks: Sequence[Any]) -> Quick:
+        """A function of feeds, by name, and of the numbers that the inputs of shape () are; it returns the outputs.
+
+        It is for feeds that need no preparation, and returns None where that is not known to be so.
+        """
+        return lambda feeds, *numbers: None
+
+
+class HostExecutable(Executable):
+    """A graph run by a function on the host.
 
     Parameters
     ----------
     graph : Graph
-        Differentiated and packed: its params are block leaves.
+        What is run.
     choose : callable
         Given inputs and blocks, it returns ``(function, extra)``: ``function(*inputs, *blocks, *extra)`` returns the
         outputs, a single one by itself, and stores updates into the blocks. The same for the same shapes.
@@ -41,11 +68,7 @@ class Executable:
     """
 
     def __init__(self, graph: Graph, choose: Callable[[Sequence[Any]], Chosen], typed: bool = False) -> None:
-        self.graph = graph
-        self.names = naming(graph)
-        self.input_names = tuple(self.names[node] for node in graph.inputs)
-        self.block_names = tuple(self.names[node] for node in graph.params)
-        self.output_names = tuple(self.names[node] for node in graph.outputs)
+        super().__init__(graph)
         self._choose = choose
         # Compiled code returns Python numbers for shape (); results are NumPy scalars of the view's dtype.
         self._scalars = tuple((k, node.dtype.type) for k, node in enumerate(graph.outputs) if node.shape == ())
@@ -55,13 +78,7 @@ class Executable:
         self._known: dict[tuple[tuple[int, ...], ...], Chosen] = {}
 
     def __call__(self, inputs: Sequence[Any], blocks: Sequence[Any]) -> tuple[Any, ...]:
-        """The outputs.
-
-        Raises
-        ------
-        FeedError
-            (IndexError) for an index out of range.
-        """
+        """The outputs."""
         if self._updates:
             inputs = apart(inputs, blocks)
         function, extra = self._choose([*inputs, *blocks])
@@ -76,14 +93,14 @@ class Executable:
         return self._values(results)
 
     def quick(self, blocks: Sequence[np.ndarray]) -> Quick:
-        """A function of feeds, by name, and of the numbers that the inputs of shape () are; it returns the outputs.
+        """See `Executable.quick`.
 
-        It is for feeds that need no preparation, and returns None where that is not known to be so. Those are arrays of
-        shapes that a call has had before, apart from the blocks (which own their memory) where these are updated. Their
-        dtypes and layout are checked by the compiled function itself, before it does anything.
+        No preparation need arrays of shapes that a call has had before, apart from the blocks (which own their memory)
+        where these are updated. Their dtypes and layout are checked by the compiled function itself, before it does
+        anything.
         """
         if not self._typed:
-            return lambda feeds, *numbers: None
+            return super().quick(blocks)
         numbers, scalars = len(self.graph.inputs) - len(self._fed), dict(self._scalars)
         outputs = [scalars.get(k) for k in range(len(self.output_names))]
         text = quick_text(self._fed, numbers, len(blocks), outputs, self._updates)
@@ -148,7 +165,7 @@ def interpreted(graph: Graph) -> Executable:
         results = [value if value.ndim else value[()] for value in values[: len(graph.outputs)]]
         return results[0] if len(results) == 1 else results
 
-    return Executable(graph, lambda arguments: (function, ()))
+    return HostExecutable(graph, lambda arguments: (function, ()))
 
 
 def compiled(
@@ -175,7 +192,7 @@ def compiled(
         constants = chosen.constants
         return chosen.function, constants if workspace is None else (*constants, workspace(chosen, sizes))
 
-    return Executable(graph, choose, typed=not halves)
+    return HostExecutable(graph, choose, typed=not halves)
 
 
 def _through_bits(graph: Graph, function: Callable[..., Any], *arguments: Any) -> Any:

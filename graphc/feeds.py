@@ -148,8 +148,12 @@ class Inputs:
         return arrays, {name: value for name, value in named.items() if name not in self._leaves}
 
     def _prepared(self, slot: Slot, value: Any) -> Any:
-        there = self._on_device(value) if self._on_device is not None else None
-        return slot.prepare(value) if there is None or not slot.shape else slot.prepare_on_device(there)
+        try:
+            there = self._on_device(value) if self._on_device is not None else None
+        except FeedValueError as error:
+            error.message = f"{slot.name} {error.message}"
+            raise
+        return slot.prepare(value) if there is None else slot.prepare_on_device(there)
 
     def sizes(self, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, int]:
         """The sizes of the dims for these shapes of the inputs, checked once for each combination that comes."""

@@ -16,9 +16,10 @@ from graphc.codegen.emit import EmitOptions
 from graphc.codegen.host_text import Standalone
 from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
 from graphc.codegen.threads import thread_count
-from graphc.device import STORAGE, DeviceExecutable, check_device, device_array, grid_of
+from graphc.device import STORAGE, check_device, device_array
+from graphc.device_calls import DeviceExecutable
 from graphc.emitted import BySize, Emitted
-from graphc.executable import TARGETS, Executable, Quick, compiled, interpreted
+from graphc.executable import Executable, Quick, compiled, interpreted
 from graphc.feeds import Inputs, Slot, unknown_name
 from graphc.initializers import Initial, initial_value
 from graphc.ir.core import INPUT, PARAM, Node
@@ -36,13 +37,14 @@ from graphc.passes.differentiate import check_scalar, unreached
 from graphc.passes.manager import STAGES, VARIANTS, Snapshot
 from graphc.passes.pack import Slot as PackedSlot
 from graphc.passes.reach import check_wrt
+from graphc.targets import Target, as_target
 from graphc.views import View, shown
 
 
 def compile(
     outputs: View | Sequence[View] | Graph,
     wrt: View | str | Sequence[View | str] | None = None,
-    target: str = "cpu",
+    target: str | Target = "cpu",
     *,
     params: Mapping[str, Any] | None = None,
     updates: Mapping[View, View] | None = None,
@@ -59,7 +61,7 @@ def compile(
     wrt : View, str, sequence of these, "params" or None
         What `value_and_grad` and `backward` differentiate the first output with respect to. "params": the parameters
         that the outputs depend on. None: nothing.
-    target : {"cpu", "cuda", "interpret"}
+    target : {"cpu", "cuda", "interpret"} or Cuda
         Emitted Numba functions, numba-cuda kernels on a GPU, or the NumPy reference evaluator. On a GPU parameters live
         on the device, results are device arrays, and feeds may be.
     params : mapping, optional
@@ -88,7 +90,7 @@ def compile(
         For a wrt that the output does not depend on: its gradient is zeros.
     """
     program = declared_program(outputs, wrt, target, params, updates, seed, threads, name)
-    if target == "cuda":
+    if as_target(target).cuda is not None:
         check_device()
     return program
 
@@ -96,7 +98,7 @@ def compile(
 def declared_program(
     outputs: View | Sequence[View] | Graph,
     wrt: View | str | Sequence[View | str] | None,
-    target: str,
+    target: str | Target,
     params: Mapping[str, Any] | None = None,
     updates: Mapping[View, View] | None = None,
     seed: int = 0,
@@ -117,14 +119,13 @@ def declared_program(
         built = build(roots, wrt, updates, name)
     _check_derivatives(built)
     start = {each: initial_value(initial, seed, each) for each, initial in built.initial.items()}
-    parameters = gather_parameters(built.initial, start, params, STORAGE[target])
-    return Program(built, single, target, parameters, thread_count(threads))
+    parameters = gather_parameters(built.initial, start, params, STORAGE[as_target(target).name])
+    return Program(built, single, as_target(target), parameters, thread_count(threads))
 
 
 def check_options(wrt: Any, target: Any, params: Any, seed: Any, threads: Any) -> None:
     """Refuse what is of the wrong kind before anything is made of it: the options of programs and trainers."""
-    if target not in TARGETS:
-        raise CompileValueError(unknown_name(str(target), TARGETS, "target"))
+    as_target(target)
     if threads is not None:
         check_threads(threads)
     if not (params is None or isinstance(params, Mapping)):
@@ -212,7 +213,7 @@ class Variant:
     graph: Graph
     n_outputs: int
     blocks: tuple[Any, ...] | None
-    target: str
+    target: Target
     options: EmitOptions = field(default_factory=EmitOptions)
     threads: int = 1  # which it may use where there is enough to do
     stages: dict[int, Mapping[str, Snapshot]] = field(default_factory=dict)  # for each number of threads asked for
@@ -222,8 +223,8 @@ class Variant:
         if threads not in self.stages:
             # Where there is enough to do for threads, there is enough memory to be worth keeping.
             options = self.options if threads == 1 else replace(self.options, workspace=True, results=True)
-            grid = grid_of(self.target)
-            passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks, (), options, threads, grid)
+            cuda = self.target.cuda
+            passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks, (), options, threads, cuda)
             self.stages[threads] = {snapshot.stage: snapshot for snapshot in compile_graph(self.graph, passes)}
         return self.stages[threads]
 
@@ -235,12 +236,12 @@ class Variant:
     @cached_property
     def executables(self) -> tuple[Executable, ...]:
         """One function, or forward and backward."""
-        if self.target == "interpret":
+        if self.target.name == "interpret":
             passes = pipeline(self.graph, self.name, self.n_outputs, self.blocks)
             until = next(k for k, step in enumerate(passes, 1) if step.name == "partition")
             return tuple(interpreted(graph) for graph in compile_graph(self.graph, passes[:until])[-1].state)
         graphs = self.snapshots(1)["partition"].state
-        if self.target == "cuda":
+        if self.target.cuda is not None:
             return tuple(map(DeviceExecutable, graphs, self.emitted(1)))
         return tuple(
             compiled(graph, BySize(serial, partial(self._parallel, place) if self.threads > 1 else None))
@@ -257,14 +258,14 @@ class Program:
     Parameters are in `params`, live: a mapping from name to NumPy view.
     """
 
-    def __init__(self, built: Built, single: bool, target: str, params: Parameters, threads: int) -> None:
+    def __init__(self, built: Built, single: bool, target: Target, params: Parameters, threads: int) -> None:
         self._built = built
         self._single = single
         self._target = target
         self._threads = threads
         self._params = params
         self._blocks = [block.values for block in params.blocks]
-        self._inputs = Inputs(built.graph, built.aliases, device_array if target == "cuda" else None)
+        self._inputs = Inputs(built.graph, built.aliases, device_array if target.cuda is not None else None)
         self._variants: dict[tuple[str, bool], Variant] = {}
         self._ready: dict[str, tuple[Executable, ...]] = {}
         self._quick: dict[str, Quick] = {}
@@ -410,7 +411,7 @@ class Program:
         order, and returns the value, or ``(value, *gradients)`` where the program has wrt. Numba has no arithmetic on
         float16 and no bfloat16: both are taken and returned as their bits, ``array.view(np.uint16)``.
         """
-        if self._target == "cuda":
+        if self._target.cuda is not None:
             raise CompileValueError(
                 f"{self._built.graph.name} is compiled for a GPU, and njit is the processor's alone",
                 hint='compile it with target="cpu"',
@@ -503,7 +504,7 @@ class Program:
             position, slot = places[k]
             if slot is None:
                 found.append((name, position, None, None))
-            elif not slot.shape and self._target != "cuda":  # a NumPy scalar
+            elif not slot.shape and self._target.cuda is None:  # a NumPy scalar
                 found.append((name, position, slot.offset, None))
             else:
                 part = slice(slot.offset, slot.offset + slot.size)

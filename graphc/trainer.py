@@ -20,12 +20,20 @@ from graphc.feeds import unknown_name
 from graphc.initializers import initial_value
 from graphc.ir.core import PARAM
 from graphc.ir.dims import Dim, extent_names
-from graphc.ir.errors import CompileTypeError, CompileValueError, FeedError, FeedTypeError, FeedValueError
+from graphc.ir.errors import (
+    CompileTypeError,
+    CompileValueError,
+    DeviceMemoryError,
+    FeedError,
+    FeedTypeError,
+    FeedValueError,
+)
 from graphc.ir.graph import naming
 from graphc.optimizers import Optimizer
 from graphc.parameters import Parameters, fitting, gather_parameters
 from graphc.passes.differentiate import check_scalar
 from graphc.program import Program, check_options, compile
+from graphc.targets import Target, as_target
 from graphc.training_step import BatchRunner, TrainingStep
 from graphc.views import View, shown
 
@@ -46,7 +54,7 @@ class Trainer:
         Scalars that `fit` and `evaluate` report beside the loss.
     wrt : "params", View, str or sequence of these
         What is trained: the parameters of the loss unless given.
-    target : {"cpu", "cuda", "interpret"}
+    target : {"cpu", "cuda", "interpret"} or Cuda
         See `compile`.
     params : mapping, optional
         Another program's or trainer's `params`, to train them live; or values to start from.
@@ -63,7 +71,7 @@ class Trainer:
         metrics: Sequence[View] = (),
         *,
         wrt: str | View | Sequence[View | str] = "params",
-        target: str = "cpu",
+        target: str | Target = "cpu",
         params: Mapping[str, Any] | None = None,
         seed: int = 0,
         threads: int | None = None,
@@ -73,10 +81,11 @@ class Trainer:
         if not hasattr(optimizer, "update"):
             raise CompileTypeError(f"Trainer wants an optimizer, got {shown(optimizer)}", hint="SGD(0.1) or Adam()")
         check_options(wrt, target, params, seed, threads)
-        if target == "cuda":
+        self._target = as_target(target)
+        if self._target.cuda is not None:
             check_device()
         self._optimizer = optimizer
-        self._target, self._seed, self._threads = target, seed, thread_count(threads)
+        self._seed, self._threads = seed, thread_count(threads)
         self._loss, self._metrics = loss, tuple(metrics)
         self._trained = _trained(build([loss], wrt))
         built = build([loss, *self._metrics], self._trained)
@@ -84,7 +93,7 @@ class Trainer:
             if node.shape != ():
                 raise CompileValueError(f"a metric is a scalar, and {naming(built.graph)[node]} is {node.type}")
         start = {name: initial_value(initial, seed, name) for name, initial in built.initial.items()}
-        self._params = gather_parameters(built.initial, start, params, STORAGE[target])
+        self._params = gather_parameters(built.initial, start, params, STORAGE[self._target.name])
         self._built = built
         self._batch_dim = _batch_dim(built)
         self._steps: dict[bool, TrainingStep] = {}
@@ -114,7 +123,7 @@ class Trainer:
         results = self._quick(feeds, lr, number)
         if results is None:
             arrays, _ = self._plain.inputs.arrays(feeds)
-            results = self._plain.executable([*arrays, lr, number], self._blocks)
+            results = self._plain.executable([*arrays, np.float64(lr), np.float64(number)], self._blocks)
         self._count += 1
         return results[0]
 
@@ -221,6 +230,13 @@ class Trainer:
         size = count if batch_size is None else min(int(batch_size), count)
         for batch in {size, count % size or size}:
             step.inputs.sizes(step.batch_shapes(arrays, batch))
+        if self._target.cuda is not None:
+            from graphc.device_batches import DeviceBatches
+
+            try:
+                return DeviceBatches(step, arrays, self._blocks, size)
+            except DeviceMemoryError:  # then batches are gathered on the host
+                pass
         return BatchRunner(step, arrays, self._blocks, size)
 
     def _epochs(

@@ -15,7 +15,8 @@ from graphc.codegen.host_text import workspace_layout
 from graphc.codegen.pipeline import compile_graph, pipeline
 from graphc.codegen.runtime import arena
 from graphc.codegen.training import MinibatchLoop, compiled_loop, row_offsets
-from graphc.device import STORAGE, DeviceExecutable, device_array, grid_of, taken, uploaded
+from graphc.device import STORAGE, device_array
+from graphc.device_calls import DeviceExecutable
 from graphc.emitted import BySize, Emitted, bits_of
 from graphc.executable import Executable, apart, compiled, interpreted, out_of_range
 from graphc.feeds import Inputs
@@ -27,6 +28,7 @@ from graphc.ir.types import TensorType, is_half
 from graphc.operands import cast
 from graphc.optimizers import Optimizer
 from graphc.passes.pack import Block
+from graphc.targets import Target
 
 SCALAR = TensorType(np.dtype("float64"), ())
 
@@ -105,8 +107,8 @@ class TrainingStep:
         Where the parameters live.
     batch_dim : str or None
         The dim over which `run` cuts batches.
-    target : str
-        "cpu", "cuda" or "interpret".
+    target : Target
+        What it is compiled for.
     threads : int
         How many its kernels may use.
     """
@@ -117,7 +119,7 @@ class TrainingStep:
         optimizer: Optimizer,
         blocks: Sequence[Block],
         batch_dim: str | None,
-        target: str,
+        target: Target,
         threads: int,
     ) -> None:
         self.built, self.optimizer, self.target, self.threads = built, optimizer, target, threads
@@ -129,7 +131,7 @@ class TrainingStep:
         self.trained = tuple(
             k for k, block in enumerate(self.blocks) if any(slot.name in wanted for slot in block.slots)
         )
-        self.inputs = Inputs(built.graph, built.aliases, device_array if target == "cuda" else None)
+        self.inputs = Inputs(built.graph, built.aliases, device_array if target.cuda is not None else None)
         self._memory = arena(0)
         self.batched = tuple(
             bool(node.shape) and batch_dim is not None and node.shape[0] == dim(batch_dim)
@@ -145,15 +147,15 @@ class TrainingStep:
 
     def new_state(self) -> list[Any]:
         """The optimiser's state at the start, in the order in which the step takes it."""
-        blocks, new = [self.blocks[k] for k in self.trained], STORAGE[self.target].new
+        blocks, new = [self.blocks[k] for k in self.trained], STORAGE[self.target.name].new
         return [new(np.zeros(block.size, state_dtype(block.dtype))) for block in blocks for _ in self.optimizer.state]
 
     def _compile(self, threads: int) -> dict[str, Any]:
         graph, count = self.built.graph, len(self.built.graph.outputs)
         options = EmitOptions(workspace=True, loop=self.loop)
         updates = AttachUpdates(self.optimizer, self.trained, count, self._scalars)
-        passes = pipeline(graph, "joint", count, self.blocks, [updates], options, threads, grid_of(self.target))
-        if self.target == "interpret":
+        passes = pipeline(graph, "joint", count, self.blocks, [updates], options, threads, self.target.cuda)
+        if self.target.name == "interpret":
             passes = passes[: 1 + next(k for k, step in enumerate(passes) if step.name == updates.name)]
         return {snapshot.stage: snapshot.state[0] for snapshot in compile_graph(graph, passes)}
 
@@ -165,7 +167,7 @@ class TrainingStep:
     def emitted(self) -> BySize:
         """The modules of the step."""
         serial = Emitted(self._stages["memory"], self._stages["emit"])
-        return BySize(serial, self._parallel if self.threads > 1 and self.target == "cpu" else None)
+        return BySize(serial, self._parallel if self.threads > 1 and self.target.name == "cpu" else None)
 
     def _parallel(self) -> Emitted:
         stages = self._compile(self.threads)
@@ -175,10 +177,10 @@ class TrainingStep:
     def executable(self) -> Executable:
         """The step as a function of its inputs (learning rate and step number last) and blocks (state last)."""
         graph = self._stages["update"]
-        if self.target == "interpret":
+        if self.target.name == "interpret":
             return interpreted(graph)
-        if self.target == "cuda":
-            return DeviceExecutable(graph, self.emitted.serial)
+        if self.target.cuda is not None:
+            return DeviceExecutable(graph, self.emitted.serial, waits=False)
         return compiled(graph, self.emitted, self.memory)
 
     def memory(self, emitted: Emitted, sizes: Mapping[str, int]) -> np.ndarray:
@@ -190,7 +192,7 @@ class TrainingStep:
 
 
 class BatchRunner:
-    """Runs steps over batches gathered from `inputs` (all examples), natively.
+    """Runs steps over batches gathered from `inputs` (all examples): natively on the CPU, else one by one.
 
     Parameters
     ----------
@@ -205,17 +207,21 @@ class BatchRunner:
     """
 
     def __init__(
-        self, step: TrainingStep, inputs: Sequence[Any], blocks: Sequence[np.ndarray], batch_size: int
+        self, step: TrainingStep, inputs: Sequence[Any], blocks: Sequence[Any], batch_size: int
     ) -> None:
         self.step, self.blocks, self.batch_size = step, list(blocks), batch_size
-        self.inputs = list(apart(inputs, blocks) if step.target != "cuda" else map(uploaded, inputs))
+        self.inputs = list(inputs)
         self.count = len(inputs[step.batched.index(True)])
         self.steps = -(-self.count // batch_size)
-        if step.target != "cpu":
-            self._take = taken if step.target == "cuda" else np.take
-            return
+        if step.target.name == "cpu":
+            self.inputs = list(apart(inputs, blocks))
+            self._prepare_loop()
+
+    def _prepare_loop(self) -> None:
+        """Compile the native loop over batches, and take memory for it."""
+        step, batch_size = self.step, self.batch_size
         assert step.loop is not None
-        sizes = step.inputs.sizes(step.batch_shapes(inputs, batch_size))
+        sizes = step.inputs.sizes(step.batch_shapes(self.inputs, batch_size))
         emitted = step.emitted.choose(sizes)
         program = emitted.program
         self._loop = compiled_loop(emitted.module, program)
@@ -254,7 +260,7 @@ class BatchRunner:
         totals : array of float64
             To whose row for an epoch each output, times its batch's size, is added.
         """
-        if self.step.target != "cpu":
+        if self.step.target.name != "cpu":
             self._run_from_python(first, last, orders, rates, numbers, totals)
             return
         try:
@@ -272,7 +278,7 @@ class BatchRunner:
         for epoch, k in np.ndindex(len(orders), last - first):
             rows = None if whole else orders[epoch, (first + k) * self.batch_size :][: self.batch_size]
             batch = [
-                self._take(array, rows, 0) if is_batched and rows is not None else array
+                np.take(array, rows, 0) if is_batched and rows is not None else array
                 for is_batched, array in zip(self.step.batched, self.inputs, strict=True)
             ]
             results = self.step.executable([*batch, rates[epoch, first + k], numbers[epoch, first + k]], self.blocks)

@@ -98,5 +98,9 @@ class DeviceMemoryError(GraphcError, MemoryError):
     """A call that needs more memory than a device has."""
 
 
+class DeviceError(GraphcError, RuntimeError):
+    """A kernel that failed on a device, which cannot be used any more."""
+
+
 class GraphcWarning(UserWarning):
     """Something that is allowed and probably not meant."""

@@ -9,7 +9,9 @@ from lowered import Case
 
 from graphc.codegen.cache import load
 from graphc.codegen.cuda.emit import emit_cuda
+from graphc.codegen.cuda.host_text import device_results, index_checks
 from graphc.codegen.host_text import host_name
+from graphc.device import queue_at_hand, uploaded
 from graphc.ir.dims import bind
 from graphc.ir.graph import Graph
 from graphc.ir.interpret import bind_dims
@@ -34,21 +36,17 @@ def kernels(program: Program, threads: int) -> dict[str, Any]:
 
 def from_device(program: Program, case: Case, threads: int) -> dict[str, np.ndarray]:
     """Its outputs and updated params from the kernels, on a device or in the simulator."""
-    from numba import cuda
-
     leaves = (*program.inputs, *program.params)
     arrays = {leaf.name: np.array(case.feeds[leaf.name], leaf.dtype) for leaf in leaves}
     sizes = bind_dims({leaf.name: leaf for leaf in leaves}, {name: array.shape for name, array in arrays.items()})
-    updated = set(program.updated)
-    given = {
-        leaf: cuda.to_device(arrays[leaf.name]) if leaf.shape or leaf in updated else arrays[leaf.name][()]
-        for leaf in leaves
-    }
-    constants = [cuda.to_device(array) for _, array in program.constants]
+    given = {leaf: uploaded(arrays[leaf.name]) for leaf in leaves}
+    constants = [uploaded(array) for _, array in program.constants]
     assert program.arena is not None
-    memory = cuda.device_array(bind(program.arena.size, sizes), np.uint8)
+    queue = queue_at_hand()
+    memory, results = (queue.empty(bind(size, sizes)) for size in (program.arena.size, device_results(program)[1]))
+    faults = [queue.flags(len(checks))[1]] if (checks := index_checks(program)) else []
     module = load(f"{program.name}_cuda", emit_cuda(program, threads))
-    results = getattr(module, host_name(program))(*given.values(), *constants, memory)
-    outputs = results if len(program.outputs) > 1 else (results,) if program.outputs else ()
-    found = {f"{k}": value.copy_to_host() for k, value in enumerate(outputs)}
-    return found | {leaf.name: given[leaf].copy_to_host() for leaf in updated}
+    found = getattr(module, host_name(program))(*given.values(), *constants, memory, results, *faults, queue.stream)
+    outputs = found if len(program.outputs) > 1 else (found,) if program.outputs else ()
+    values = {f"{k}": queue.download(value) for k, value in enumerate(outputs)}
+    return values | {leaf.name: queue.download(given[leaf]) for leaf in set(program.updated)}

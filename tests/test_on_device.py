@@ -13,8 +13,16 @@ from numba.core import config
 from test_ops_compiled import FAMILIES, check, check_adjoints, combined, grouped
 
 import graphc
-from graphc import Adam, Dense, Input, Param, Planner, Trainer
-from graphc.ir.errors import CompileValueError, DeviceMemoryError, FeedIndexError, FeedTypeError, FeedValueError
+from graphc import SGD, Adam, Cuda, Dense, Input, Param, Planner, Trainer
+from graphc.device import queue_at_hand
+from graphc.ir.errors import (
+    CompileValueError,
+    DeviceError,
+    DeviceMemoryError,
+    FeedIndexError,
+    FeedTypeError,
+    FeedValueError,
+)
 
 if importlib.util.find_spec("numba_cuda") is None:
     pytest.skip("numba-cuda is not installed", allow_module_level=True)
@@ -157,23 +165,162 @@ def test_feeds_on_the_device_are_taken_as_they_are() -> None:
 
 def test_an_index_out_of_range() -> None:
     program = graphc.compile(Network.loss, target="cuda")
+    expected = graphc.compile(Network.loss)(x=X, y=Y)
+    for labels in (Y + 3, cuda.to_device(Y + 3)):  # the host sees the first, and the device the second
+        with pytest.raises(FeedIndexError, match="y: index out of range for an axis of size 3"):
+            program(x=X, y=labels)
+        close(host(program(x=X, y=Y)), expected)
+
+
+def test_an_index_that_is_computed() -> None:
+    x, k = Input((5,), name="x"), Input(("N",), "int64", name="k")
+    program = graphc.compile(x[k * 2], target="cuda")
+    assert host(program(x=np.arange(5.0), k=[0, 1, -1])).tolist() == [0, 2, 3]
+    with pytest.raises(FeedIndexError, match="index out of range for an axis of size 5"):
+        program(x=np.arange(5.0), k=[0, 3])
+    assert host(program(x=np.arange(5.0), k=[2])).tolist() == [4]
+
+
+def test_an_index_into_an_empty_axis() -> None:
+    x, k = Input(("N",), name="x"), Input(("M",), "int64", name="k")
+    program = graphc.compile(x[k * 2], target="cuda")
+    assert host(program(x=np.empty(0), k=np.empty(0, np.int64))).tolist() == []
+    with pytest.raises(FeedIndexError, match="index out of range for an axis of size N"):
+        program(x=np.empty(0), k=[0])
+
+
+def test_a_trainer_tells_of_an_index_with_the_next_step() -> None:
+    trainer = Trainer(Network.loss, SGD(0.1), target="cuda")
     with pytest.raises(FeedIndexError, match="y: index out of range for an axis of size 3"):
-        program(x=X, y=Y + 3)
-    close(host(program(x=X, y=Y)), graphc.compile(Network.loss)(x=X, y=Y))
+        trainer.step(x=X, y=Y + 3)
+    trainer.step(x=X, y=cuda.to_device(Y + 3))  # which nobody waits for
+    queue_at_hand().wait()
+    with pytest.raises(FeedIndexError, match="y: index out of range for an axis of size 3"):
+        trainer.step(x=X, y=Y)
+    trainer.step(x=X, y=Y)
+    with pytest.raises(FeedIndexError, match="y: index out of range for an axis of size 3"):
+        trainer.fit({"x": X, "y": Y + 3}, batch_size=4)
+
+
+# recorded calls -------------------------------------------------------------------------------------------------------
+
+
+# Results that are copied, and that are lent; inputs that are copied, and that are taken as they lie.
+SIZES = [6] if config.ENABLE_CUDASIM else [6, 40_000]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_calls_of_the_same_shapes(size: int) -> None:
+    """The first runs, the second is recorded, the others are replayed, also while results are still held."""
+    x, scale = Input(("N",), "float32", name="x"), Input((), "float32", name="scale")
+    program = graphc.compile([x * scale, np.sum(x)], target="cuda")
+    held = []
+    for k in range(5):
+        values = np.full(size, k, np.float32)
+        scaled, total = program(x=values, scale=k + 1)
+        if k % 2:
+            held.append((k, scaled))
+        close(host(scaled), values * (k + 1))
+        close(host(total), size * k)
+    for k, scaled in held:
+        close(host(scaled), np.full(size, k * (k + 1)))
+    close(host(program(x=values[:4], scale=2.0)[0]), values[:4] * 2)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_calls_with_arrays_on_the_device(size: int) -> None:
+    x = Input(("N",), "float32", name="x")
+    program = graphc.compile(np.sum(x), target="cuda")
+    arrays = [cuda.to_device(np.full(size, k, np.float32)) for k in range(3)]
+    for _ in range(3):
+        for k, array in enumerate(arrays):
+            close(host(program(x=array)), size * k)
+    arrays[1].copy_to_device(np.full(size, 7, np.float32))
+    close(host(program(x=arrays[1])), size * 7)
+
+
+def test_more_shapes_than_are_kept() -> None:
+    x = Input(("N",), name="x")
+    program = graphc.compile(np.sum(x), target="cuda")
+    for size in (*range(18), 0, 17):
+        close(host(program(x=np.ones(size))), size)
+
+
+def test_what_the_host_computes_is_not_recorded() -> None:
+    x = Input((2, 2), name="x")
+    program = graphc.compile(np.linalg.cholesky(x) * 2, target="cuda")
+    for k in range(1, 4):
+        close(host(program(x=np.eye(2) * k**2)), np.eye(2) * k * 2)
+
+
+def test_a_trainer_whose_rate_changes() -> None:
+    trainers = [Trainer(Network.loss, SGD(lambda k: 0.1 / (k + 1), 0.5), target=t) for t in ("cpu", "cuda")]
+    for trainer in trainers:
+        for _ in range(4):
+            trainer.step(x=X, y=Y)
+        trainer.fit({"x": X, "y": Y}, epochs=3, batch_size=2)
+        trainer.fit({"x": X, "y": Y}, epochs=2)
+    for name, value in trainers[0].params.items():
+        close(trainers[1].params[name], value)
+
+
+def test_fit_where_the_data_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are then gathered on the host."""
+    trainers = [Trainer(Network.loss, SGD(0.1), target=target) for target in ("cpu", "cuda")]
+    data = {"x": np.tile(X, (3, 1)), "y": np.tile(Y, 3)}
+    allocated = type(queue_at_hand())._allocated
+
+    def small(queue: Any, nbytes: int) -> Any:
+        if nbytes == data["x"].nbytes:
+            raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+        return allocated(queue, nbytes)
+
+    monkeypatch.setattr(type(queue_at_hand()), "_allocated", small)
+    losses = [trainer.fit(data, batch_size=9)["loss"] for trainer in trainers]
+    close(losses[0], losses[1])
+
+
+# options --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_target_with_options() -> None:
+    x, y = Input((90, 80), "float32", name="x"), Input((80, 70), "float32", name="y")
+    target = Cuda(matmul_precision="tensorfloat32")
+    program = graphc.compile(x @ y, target=target)
+    assert 'stream, precision="tensorfloat32")' in program.source
+    found = host(program(x=np.ones((90, 80)), y=np.full((80, 70), 2.0)))
+    assert found.tolist() == np.full((90, 70), 160).tolist()
+    with pytest.raises(CompileValueError, match="no matmul_precision named 'tf32'; did you mean 'float32'"):
+        Cuda(matmul_precision="tf32")
+
+
+# faults ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = graphc.compile(Network.logits, target="cuda")
+
+    def failed(queue: Any, nbytes: int) -> Any:
+        raise RuntimeError("[700] CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered")
+
+    monkeypatch.setattr(type(queue_at_hand()), "_allocated", failed)
+    with pytest.raises(DeviceError) as caught:
+        program(x=X)
+    assert str(caught.value).startswith(
+        "a kernel failed on the device (CUDA_ERROR_ILLEGAL_ADDRESS), in this call or in one before it\n  this process"
+    )
 
 
 def test_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    from graphc.codegen.cuda import runtime
-
     x = Input(("N", 50), "float32", name="x")
     program = graphc.compile(np.sum(np.sort(np.exp(x), axis=1), axis=0, dtype="float32"), target="cuda")
     values = np.ones((7, 50), np.float32)
 
-    def full(nbytes: int, dtype: Any) -> Any:
+    def full(queue: Any, nbytes: int) -> Any:
         raise RuntimeError("[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runtime.cuda, "device_array", full)
+        patch.setattr(type(queue_at_hand()), "_allocated", full)
         with pytest.raises(DeviceMemoryError) as caught:
             program(x=values)
     assert isinstance(caught.value, MemoryError)

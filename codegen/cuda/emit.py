@@ -33,17 +33,41 @@ class Grid:
         return cls(2, 4) if config.ENABLE_CUDASIM else cls()
 
 
-def emit_cuda(program: Program, threads: int) -> str:
+@dataclass(frozen=True, slots=True)
+class CudaOptions:
+    """How a program is compiled for a GPU.
+
+    Attributes
+    ----------
+    grid
+        How kernels run.
+    matmul_precision
+        One of `PRECISIONS`.
+    deterministic
+        Whether what is added at indices from memory is added in the same order each time.
+    """
+
+    grid: Grid
+    matmul_precision: str = "float32"
+    deterministic: bool = False
+
+
+# In what products of float32 matrices are computed: in full, or by tensor cores on operands rounded to 10 or 7 bits.
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+
+
+def emit_cuda(program: Program, threads: int, precision: str = "float32") -> str:
     """Print a program whose kernels are mapped to a grid as the source of a Python module.
 
     The host function, `host_name(program)`, is what `graphc.codegen.emit.emit` describes, but for plain Python: it
-    takes arrays of the device, and returns them, also for shape ``()``.
+    takes arrays of the device, and returns them, also for shape ``()``, in memory that it is given (see
+    `CudaHostText`). It waits for nothing.
     """
     module = Namespace()
     host = module.claim(program.name)
     printer = partial(CudaPrinter, threads=threads)
-    functions, blocks = kernel_functions(program, module, host, printer, _kernel_function)
-    text = CudaHostText(program, functions, threads)
+    functions, blocks = kernel_functions(program, module, host, frozenset(), printer, _kernel_function)
+    text = CudaHostText(program, functions, threads, precision)
     does = summary(program)
     lines = definition_lines(host, text.arguments, f"{does[:1].upper()}{does[1:]}", list(text.lines()))
     blocks.append("\n".join(lines))

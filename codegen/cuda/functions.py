@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numba
@@ -17,18 +19,35 @@ _WARP = 32
 _ALL = 0xFFFFFFFF
 
 
-def kernel(*types: numba.types.Type) -> Callable[[Callable[..., None]], Any]:
-    """Make a decorator for a kernel that takes arguments of these types; it is compiled when it is first launched.
+class Kernel:
+    """A kernel: ``kernel[blocks, threads, stream](*arguments)`` puts it into a stream, compiled when it is first used.
 
-    The result has them as its attribute `declared`.
+    Attributes
+    ----------
+    declared
+        The Numba types of its arguments; none where it takes those of several types.
+    py_func
+        The function as it is written.
     """
 
-    def decorate(function: Callable[..., None]) -> Any:
-        dispatcher = cuda.jit(cache=not SIMULATED)(function)
-        dispatcher.declared = types
-        return dispatcher
+    def __init__(self, function: Callable[..., None], declared: tuple[numba.types.Type, ...]) -> None:
+        self.py_func, self.declared = function, declared
+        self._dispatcher = cuda.jit(cache=not SIMULATED)(function)
 
-    return decorate
+    def __getitem__(self, configuration: tuple[int, int, Any]) -> Callable[..., None]:
+        with warnings.catch_warnings():  # Numba's of small grids, which are small because there is little to do
+            warnings.filterwarnings("ignore", "Grid size")
+            launch: Callable[..., None] = self._dispatcher[configuration]
+        return launch
+
+
+def kernel(*types: numba.types.Type) -> Callable[[Callable[..., None]], Kernel]:
+    """Make a decorator for a kernel that takes arguments of these types."""
+    return partial(_declared, types)
+
+
+def _declared(types: tuple[numba.types.Type, ...], function: Callable[..., None]) -> Kernel:
+    return Kernel(function, types)
 
 
 # Taken into the kernel before types are known: nothing of it is compiled by itself, which would need a device.
@@ -170,17 +189,43 @@ def block_min_in_memory(value: Any, shared: Any) -> Any:
     return _in_shared_memory(value, shared, minimum)
 
 
-@cuda.jit(cache=not SIMULATED)
-def take_rows(source: Any, rows: Any, out: Any) -> None:
-    """Store some rows of a matrix: ``out = source[rows]``."""
+@_device
+def within(index: int, extent: int) -> int:
+    """An index counted from the end where it is negative; one out of range is brought into it."""
+    return max(0, min(index + extent if index < 0 else index, extent - 1))
+
+
+# what is launched around generated kernels ----------------------------------------------------------------------------
+
+
+@kernel()
+def find_outside(indices: Any, extent: int, faults: Any, place: int) -> None:
+    """Store 1 into ``faults[place]`` where some index of a vector lies outside of an axis, counted from either end."""
+    for k in range(cuda.grid(1), indices.shape[0], cuda.gridsize(1)):
+        if indices[k] < -extent or indices[k] >= extent:
+            faults[place] = 1
+
+
+@kernel()
+def next_step(place: Any, rates: Any, numbers: Any, starts: Any, epochs: Any, lr: Any, number: Any, at: Any) -> None:
+    """Begin the next step of training, that which `place` counts: its rate, its number, where its examples are."""
+    k = place[0]
+    lr[()] = rates[k]
+    number[()] = numbers[k]
+    at[0], at[1] = starts[k], epochs[k]
+    place[0] = k + 1
+
+
+@kernel()
+def take_batch(source: Any, order: Any, at: Any, batch: Any) -> None:
+    """Gather a batch's rows of a matrix: those that `order` names from ``at[0]`` on."""
     columns = source.shape[1]
-    for place in range(cuda.grid(1), out.shape[0] * columns, cuda.gridsize(1)):
-        out[place // columns, place % columns] = source[rows[place // columns], place % columns]
+    for place in range(cuda.grid(1), batch.shape[0] * columns, cuda.gridsize(1)):
+        row = place // columns
+        batch[row, place - row * columns] = source[order[at[0] + row], place - row * columns]
 
 
-@cuda.jit(cache=not SIMULATED)
-def find_outside(indices: Any, extent: int, found: Any) -> None:
-    """Store 1 into ``found[0]`` where some index of a vector lies outside of an axis, counted from either end."""
-    for place in range(cuda.grid(1), indices.shape[0], cuda.gridsize(1)):
-        if indices[place] < -extent or indices[place] >= extent:
-            found[0] = 1
+@kernel()
+def add_to_total(result: Any, examples: int, at: Any, totals: Any, column: int) -> None:
+    """Add a step's result, as often as it has examples, to the epoch's total."""
+    totals[at[1], column] += examples * result[()]

@@ -11,13 +11,27 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from graphc.codegen.expressions import affine, extent
+from graphc.codegen.expressions import affine, call, extent, number
 from graphc.codegen.kernel_text import KernelPrinter, KernelText, unparse
 from graphc.codegen.names import TYPE_ALIASES, Namespace, dtype_name, stored
 from graphc.ir.barriers import nest
 from graphc.ir.dims import product
 from graphc.ir.errors import CompileError
-from graphc.ir.loops import Accumulate, Accumulator, Barrier, Buffer, Combine, Kernel, Loop, Statement, walk
+from graphc.ir.loops import (
+    Accumulate,
+    Accumulator,
+    Barrier,
+    Buffer,
+    Combine,
+    Const,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Statement,
+    walk,
+)
 
 # How the threads of a block combine their totals, and take turns at an element.
 _TOGETHER = {
@@ -91,6 +105,13 @@ class CudaPrinter(KernelPrinter):
         total = f"{_TOGETHER[statement.op]}{where}({name}, {self.totals[dtype]})"
         exact = dtype.kind not in "iu" or dtype.name == "int64"
         self.line(f"{name} = {total if exact else f'{dtype.name}({total})'}")
+
+    def expression(self, statement: Let | IndexValue | Load) -> ast.expr:
+        """An index that is out of range is brought into it: nobody waits for the check."""
+        match statement:
+            case Let(op="wrap", args=(index, Const(value=size))):
+                return call("within", self.value(index), number(size, self.counter, self.dims))
+        return super().expression(statement)
 
     def accumulation(self, statement: Accumulate) -> str:
         """The line that accumulates."""

@@ -1,0 +1,260 @@
+"""A device as programs use it: one stream of work, one pool of memory, and work that is recorded once and replayed.
+
+numba-cuda's simulator has none of these: there memory is the host's, and recorded work is run again.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from graphc.codegen.cuda.functions import SIMULATED
+from graphc.ir.errors import DeviceError, DeviceMemoryError, FeedValueError, GraphcError
+
+# What the driver says once a kernel went wrong; from then on it says so of all that it is asked in this process.
+_FAULTS = frozenset(
+    f"CUDA_ERROR_{name}"
+    for name in (
+        "ILLEGAL_ADDRESS", "MISALIGNED_ADDRESS", "INVALID_ADDRESS_SPACE", "INVALID_PC", "ILLEGAL_INSTRUCTION",
+        "HARDWARE_STACK_ERROR", "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "ASSERT", "ECC_UNCORRECTABLE",
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """An array's place in a device's memory, for whoever asks by the CUDA array interface; it keeps the owner alive."""
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    owner: Any
+    strides: tuple[int, ...] | None = None  # in bytes; None: C's
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "data": (self.address, False), "shape": self.shape, "typestr": self.dtype.str, "strides": self.strides,
+            "version": 3,
+        }  # fmt: skip
+
+
+class Queue:
+    """One device: its work in order, and the memory that is taken from its pool.
+
+    Its stream and the legacy default stream wait for each other, as other libraries expect that know nothing of it.
+    """
+
+    def __init__(self, device: int) -> None:
+        from cuda.core import Device, StreamOptions
+
+        self.device = device
+        self._core = Device(device)
+        self._core.set_current()
+        self.stream: Any = self._core.create_stream(options=StreamOptions(nonblocking=False))
+        self._pool = self._core.memory_resource
+
+    def empty(self, nbytes: int) -> Any:
+        """So many uninitialised bytes.
+
+        Raises
+        ------
+        DeviceMemoryError
+            Where the device has not so many.
+        """
+        with _explained(f"{nbytes:,} bytes more are needed"):
+            return self._allocated(nbytes)
+
+    def _allocated(self, nbytes: int) -> Any:
+        memory = self._pool.allocate(max(1, nbytes), stream=self.stream)
+        return cuda.as_cuda_array(Memory(int(memory.handle), (nbytes,), np.dtype(np.uint8), memory))
+
+    def subarray(self, buffer: Any, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        """A C-contiguous array in a buffer's memory, from a byte on."""
+        return cuda.as_cuda_array(Memory(address(buffer) + offset, shape, dtype, buffer))
+
+    def lent(self, buffer: Any) -> tuple[Any, weakref.ref[Any]] | None:
+        """The same memory as another array, and what dies with whoever holds that or a part of it.
+
+        None where that cannot be known.
+        """
+        token = Memory(address(buffer), buffer.shape, buffer.dtype, buffer)
+        return cuda.as_cuda_array(token), weakref.ref(token)
+
+    def taken(self, value: Any) -> Any:
+        """An array of another library, by the CUDA array interface or DLPack, once what it waits for is done.
+
+        Raises
+        ------
+        FeedError
+            Where it lies on another device.
+        """
+        from cuda.core.utils import StridedMemoryView
+
+        view = StridedMemoryView.from_any_interface(value, stream_ptr=int(self.stream.handle))
+        if view.device_id != self.device:
+            raise FeedValueError(
+                f"lies on device {view.device_id}, and device {self.device} is current",
+                hint=f"copy it there, or call the program with numba.cuda.gpus[{view.device_id}] current",
+            )
+        dtype = np.dtype(np.uint16) if view.dtype.name == "bfloat16" else view.dtype
+        strides = None if view.strides is None else tuple(stride * dtype.itemsize for stride in view.strides)
+        return cuda.as_cuda_array(Memory(view.ptr, tuple(view.shape), dtype, view, strides))
+
+    def place(self, array: Any) -> int | None:
+        """Where an array lies, which recorded work would find again; None where that cannot be known."""
+        return address(array)
+
+    def at(self, place: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        """What lies there as an array, which does not keep it alive."""
+        return cuda.as_cuda_array(Memory(place, shape, dtype, None))
+
+    def flags(self, count: int) -> tuple[np.ndarray, Any]:
+        """Zeros (int32) in memory of the host that the device writes to, as the host's array and as the device's."""
+        mapped = cuda.mapped_array(count, np.int32)
+        host = np.asarray(mapped).view(np.ndarray)
+        host[:] = 0
+        return host, cuda.as_cuda_array(Memory(address(mapped), (count,), host.dtype, mapped))
+
+    def upload(self, values: np.ndarray, to: Any) -> None:
+        """Store a C-contiguous array of the host, which may be changed once this returns."""
+        self._copy(address(to), values.ctypes.data, values.nbytes)
+
+    def copy(self, array: Any, to: Any) -> None:
+        """Store an array of the device into another one."""
+        self._copy(address(to), address(array), array.nbytes)
+
+    def download(self, array: Any) -> np.ndarray:
+        """A C-contiguous array's values on the host, once all work before is done."""
+        values = np.empty(array.shape, array.dtype)
+        self._copy(values.ctypes.data, address(array), array.nbytes)
+        self.wait()
+        return values
+
+    def _copy(self, to: int, source: int, nbytes: int) -> None:
+        from cuda.bindings import driver
+
+        if nbytes:
+            with _explained():
+                (error,) = driver.cuMemcpyAsync(to, source, nbytes, self.stream.handle)
+                if error != driver.CUresult.CUDA_SUCCESS:
+                    raise RuntimeError(error.name)
+
+    def recorded(self, work: Callable[[Any], Any]) -> Callable[[], None]:
+        """What does again what `work` puts into the stream that it is given, which does not happen now.
+
+        `work` must have been done before, so that its kernels are loaded; and all memory it uses must be kept.
+        """
+        builder = self._core.create_graph_builder()
+        try:
+            with _explained():
+                builder.begin_building()
+                try:
+                    work(builder.stream)
+                finally:
+                    builder.end_building()
+                graph = builder.complete()
+        finally:
+            builder.close()
+
+        def replay() -> None:
+            with _explained():
+                graph.launch(self.stream)
+
+        return replay
+
+    def wait(self) -> None:
+        """Wait until all work is done."""
+        with _explained():
+            self.stream.sync()
+
+
+class SimulatedQueue(Queue):
+    """The simulator's one device."""
+
+    def __init__(self) -> None:
+        self.device, self.stream = 0, 0
+
+    def _allocated(self, nbytes: int) -> Any:
+        return cuda.device_array(nbytes, np.uint8)
+
+    def subarray(self, buffer: Any, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        """A part of a buffer."""
+        nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        flat = buffer.reshape(buffer.size).view(np.uint8)
+        return flat[offset : offset + nbytes].view(dtype).reshape(shape)
+
+    def lent(self, buffer: Any) -> None:
+        """Not known."""
+
+    def place(self, array: Any) -> None:
+        """Not known."""
+
+    def flags(self, count: int) -> tuple[np.ndarray, Any]:
+        """Zeros, twice the same."""
+        device = cuda.to_device(np.zeros(count, np.int32))
+        return np.asarray(device.data), device
+
+    def upload(self, values: np.ndarray, to: Any) -> None:
+        """Store an array."""
+        to.copy_to_device(values)
+
+    def copy(self, array: Any, to: Any) -> None:
+        """Store an array."""
+        to.copy_to_device(array)
+
+    def download(self, array: Any) -> np.ndarray:
+        """A copy."""
+        return np.array(array.copy_to_host())
+
+    def recorded(self, work: Callable[[Any], Any]) -> Callable[[], None]:
+        """The work itself."""
+        return functools.partial(work, self.stream)
+
+    def wait(self) -> None:
+        """Nothing is under way."""
+
+
+def address(array: Any) -> int:
+    """Where an array of the device begins."""
+    return int(array.__cuda_array_interface__["data"][0])
+
+
+def queue_at_hand() -> Queue:
+    """The queue of the thread's current device."""
+    return _queue(0 if SIMULATED else cuda.get_current_device().id)
+
+
+@functools.cache
+def _queue(device: int) -> Queue:
+    return SimulatedQueue() if SIMULATED else Queue(device)
+
+
+@contextmanager
+def _explained(needed: str = "the work that is recorded needs more") -> Iterator[None]:
+    """Say of the driver's errors what they mean (their classes depend on the bindings' version)."""
+    try:
+        yield
+    except GraphcError:
+        raise
+    except Exception as error:
+        found = re.search(r"CUDA_ERROR_\w+", str(error))
+        if found is None:
+            raise
+        if found[0] == "CUDA_ERROR_OUT_OF_MEMORY":
+            raise DeviceMemoryError(f"out of device memory: {needed}") from error
+        if found[0] not in _FAULTS:
+            raise
+        raise DeviceError(
+            f"a kernel failed on the device ({found[0]}), in this call or in one before it",
+            hint="this process cannot use the device any more: start it again; with CUDA_LAUNCH_BLOCKING=1 the call "
+            "that fails is the one that is to blame",
+        ) from error
