@@ -113,7 +113,7 @@ class Worker:
 DEVICES = {
     "cpu": {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
     "cuda": {
-        "JAX_PLATFORMS": "cuda,cpu",  # an error where there is no CUDA, not the second best
+        "JAX_PLATFORMS": "cuda",  # and no other: with "cuda,cpu" it may take the CPU and say nothing
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
         "NVIDIA_TF32_OVERRIDE": "0",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # others have arrays on the card too

@@ -287,7 +287,7 @@ def test_what_differs_on_a_gpu() -> None:
 
 def test_peers_on_a_gpu_multiply_in_full_precision(tmp_path: Path) -> None:
     variables = environment(2, tmp_path, "cuda")
-    assert (variables["JAX_PLATFORMS"], variables["JAX_DEFAULT_MATMUL_PRECISION"]) == ("cuda,cpu", "highest")
+    assert (variables["JAX_PLATFORMS"], variables["JAX_DEFAULT_MATMUL_PRECISION"]) == ("cuda", "highest")
     assert variables["NVIDIA_TF32_OVERRIDE"] == "0"
     assert variables.get("CUDA_VISIBLE_DEVICES") == os.environ.get("CUDA_VISIBLE_DEVICES")
     assert environment(2, tmp_path)["CUDA_VISIBLE_DEVICES"] == ""
