@@ -59,7 +59,7 @@ Builder: TypeAlias = "Callable[..., Run]"
 class Stepper(Protocol):
     """A training step of one implementation, which keeps its parameters.
 
-    What runs on a GPU has a method `wait` too, see `Run`, which returns the loss on the host.
+    What runs on a GPU has a method `wait` too, see `Run`, which returns the loss for NumPy to read.
     """
 
     def convert(self, feeds: Arrays) -> Any:
