@@ -35,6 +35,8 @@ class Settings:
         Seconds before a turn in which the threads of the one before fall asleep.
     time_out : float
         Seconds for a build, or a turn.
+    target : str
+        What is measured: "cpu" or "cuda".
     """
 
     threads: int = 2
@@ -43,6 +45,7 @@ class Settings:
     seconds: float = 0.4
     pause: float = 0.25
     time_out: float = 300.0
+    target: str = "cpu"
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Measured:
     process_warm: float | None = None
     memory: int | None = None
     memory_before: int | None = None
+    traffic: int | None = None  # bytes read and written in a step, of what does nothing else
     error: float | None = None  # the largest difference from the reference
     failure: str = ""
     details: str = ""
@@ -134,7 +138,7 @@ class _recording:
 
 def _reference(workload: Workload, settings: Settings, folder: Path) -> dict[str, np.ndarray]:
     path = folder / "reference.npz"
-    worker = Worker(workload.name, REFERENCE, settings.quick, settings.threads, folder)
+    worker = Worker(workload.name, REFERENCE, settings.quick, settings.threads, folder, settings.target)
     try:
         worker.ask("reference", settings.time_out, results=str(path))
     finally:
@@ -150,11 +154,12 @@ def _built(
     if importlib.util.find_spec(package) is None:
         raise WorkerError(f"{package} is not installed")
     path = folder / f"{name}.npz"
-    worker = Worker(workload.name, name, settings.quick, settings.threads, folder / name)
+    worker = Worker(workload.name, name, settings.quick, settings.threads, folder / name, settings.target)
     answer = worker.ask("build", settings.time_out, results=str(path))
     each.process_cold = time.perf_counter() - worker.began
     each.import_time, each.first_call = answer["import"], answer["first_call"]
     each.memory, each.memory_before = answer["memory"], answer["memory_before"]
+    each.traffic = answer["traffic"] or None
     each.versions = {key: value for key, value in worker.ask("versions", settings.time_out).items() if value}
     each.error, each.failure = compare(_load(path), reference, workload.tolerance)
     return worker
@@ -162,7 +167,7 @@ def _built(
 
 def _warm_start(workload: Workload, each: Measured, settings: Settings, folder: Path) -> None:
     name = each.implementation
-    worker = Worker(workload.name, name, settings.quick, settings.threads, folder / name)
+    worker = Worker(workload.name, name, settings.quick, settings.threads, folder / name, settings.target)
     try:
         answer = worker.ask("build", settings.time_out, results=str(folder / "warm.npz"))
         each.process_warm = time.perf_counter() - worker.began

@@ -38,18 +38,22 @@ class Worker:
         How many threads it may use.
     cache : Path
         The folder of whatever the library caches.
+    target : str
+        What is measured: "cpu" or "cuda".
     """
 
-    def __init__(self, workload: str, implementation: str, quick: bool, threads: int, cache: Path) -> None:
+    def __init__(
+        self, workload: str, implementation: str, quick: bool, threads: int, cache: Path, target: str = "cpu"
+    ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 closed with the worker
         self.began = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", workload, implementation, "quick" if quick else "full"],
+            [sys.executable, "-m", "benchmarks.worker", workload, implementation, "quick" if quick else "full", target],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=ROOT,
-            env=environment(threads, cache),
+            env=environment(threads, cache, target),
             text=True,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -106,8 +110,19 @@ class Worker:
                 pipe.close()
 
 
-def environment(threads: int, cache: Path) -> dict[str, str]:
-    """The variables that every library reads its number of threads and its cache folder from.
+DEVICES = {
+    "cpu": {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
+    "cuda": {
+        "JAX_PLATFORMS": "cuda",  # and no other: with "cuda,cpu" it may take the CPU and say nothing
+        "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+        "NVIDIA_TF32_OVERRIDE": "0",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # others have arrays on the card too
+    },
+}
+
+
+def environment(threads: int, cache: Path, target: str = "cpu") -> dict[str, str]:
+    """The variables that every library reads its number of threads, its cache folder and its device from.
 
     Python keeps byte code, as it does for who uses the libraries.
     """
@@ -126,8 +141,7 @@ def environment(threads: int, cache: Path) -> dict[str, str]:
         **{f"{name}_THREADS": str(threads) for name in names},
         "NPROC": str(threads),  # XLA's thread pools
         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}",
-        "JAX_PLATFORMS": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
+        **DEVICES[target],
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "PYTENSOR_FLAGS": f"base_compiledir={cache / 'pytensor'},openmp={threads > 1}",

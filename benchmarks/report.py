@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Measured, Result, Settings
 from benchmarks.startup import LIMITS, Startup, exceeded
+from benchmarks.workload import FLOORS
 
 NOTHING = "-"
 
@@ -48,7 +50,10 @@ def note(result: Result, each: Measured) -> str:
 def verdicts(result: Result) -> list[str]:
     """The target, limits and the gradient's cost, each with what was reached."""
     workload, lines = result.workload, []
-    ratio, best = result.ratio(result.best), result.best
+    ratio, best, own = result.ratio(result.best), result.best, result.measured.get("graphc")
+    if workload.step_limit is not None and own is not None and own.usable and own.step is not None:
+        verdict = met(own.step < workload.step_limit)
+        lines.append(f"  graphc: {seconds(own.step)}, below {seconds(workload.step_limit)}: {verdict}")
     if ratio is not None and best is not None and workload.target is not None:
         lines.append(
             f"  {best.implementation} / graphc: {factor(ratio)}, at least {workload.target:g} x: "
@@ -57,7 +62,12 @@ def verdicts(result: Result) -> list[str]:
     for name, limit in workload.at_most.items():
         other = result.ratio(result.measured.get(name))
         if other:
-            lines.append(f"  graphc / {name}: {factor(1 / other)}, at most {limit:g} x: {met(1 / other <= limit)}")
+            verdict = met(1 / other <= limit) + bandwidth(result, name)
+            lines.append(f"  graphc / {name}: {factor(1 / other)}, at most {limit:.3g} x: {verdict}")
+    for name, least in workload.at_least.items():
+        other = result.ratio(result.measured.get(name))
+        if other:
+            lines.append(f"  {name} / graphc: {factor(other)}, at least {least:g} x: {met(other >= least)}")
     if result.forward and result.joint and workload.cost_limit:
         cost = result.joint / result.forward
         lines.append(
@@ -65,6 +75,15 @@ def verdicts(result: Result) -> list[str]:
             f"at most {workload.cost_limit:g} x: {met(cost <= workload.cost_limit)}"
         )
     return lines
+
+
+def bandwidth(result: Result, name: str) -> str:
+    """What a copy reads and writes in a second, and how much of that graphc reaches; empty for what is no copy."""
+    copy = result.measured[name]
+    share = result.ratio(copy)
+    if not copy.traffic or not copy.step or share is None:
+        return ""
+    return f" ({100 * share:.3g} % of copy bandwidth, which is {copy.traffic / copy.step / 1e9:.4g} GB/s)"
 
 
 def startup_block(lines: Sequence[Startup]) -> str:
@@ -84,37 +103,78 @@ def startup_block(lines: Sequence[Startup]) -> str:
     return "\n".join(["startup", *columns([head, *rows]), *found])
 
 
-def markdown(results: Iterable[Result]) -> str:
+def markdown(results: Iterable[Result], target: str = "cpu") -> str:
     """The table for the README."""
-    rows = [
-        ["workload", "graphc", "best peer", "ratio", "at least", "first call", "warm start", "peak memory", "adjoint"],
-        ["---", *["---:"] * 8],
-    ]
-    for result in results:
-        own = result.measured.get("graphc") or Measured("graphc")
-        best, workload = result.best, result.workload
-        target = NOTHING if workload.target is None else f"{workload.target:g} x"
-        cost = result.joint / result.forward if result.joint and result.forward else None
-        rows.append(
-            [
-                workload.title,
-                "failed" if own.failure else seconds(own.step),
-                f"{best.implementation} {seconds(best.step)}" if best else NOTHING,
-                factor(result.ratio(best)),
-                target,
-                seconds(own.first_call),
-                seconds(own.warm_start),
-                mebibytes(own.memory),
-                factor(cost),
-            ]
-        )
+    names, cells = zip(*COLUMNS[target], strict=True)
+    rows = [["workload", *names], ["---", *["---:"] * len(names)]]
+    rows += [[result.workload.title, *(cell(result) for cell in cells)] for result in results]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def as_json(results: Iterable[Result], startup: Sequence[Startup], settings: Settings) -> dict[str, Any]:
-    """Everything that was measured."""
+def libraries(results: Iterable[Result]) -> str:
+    """Versions of the libraries, and what they were told."""
+    lines = {
+        each.implementation: ", ".join(f"{name} {value}" for name, value in each.versions.items())
+        for result in results
+        for each in result.measured.values()
+        if each.versions
+    }
+    return "\n".join(f"{name}: {line}" for name, line in lines.items())
+
+
+def _own(result: Result) -> Measured:
+    return result.measured.get("graphc") or Measured("graphc")
+
+
+def _step(result: Result) -> str:
+    own = _own(result)
+    return "failed" if own.failure else seconds(own.step)
+
+
+def _best(result: Result) -> str:
+    best = result.best
+    return f"{best.implementation} {seconds(best.step)}" if best else NOTHING
+
+
+def _at_least(result: Result) -> str:
+    return NOTHING if result.workload.target is None else f"{result.workload.target:g} x"
+
+
+def _of_floor(result: Result) -> str:
+    shares = {name: result.ratio(result.measured.get(name)) for name in FLOORS}
+    return ", ".join(f"{100 * share:.3g} % of {name}" for name, share in shares.items() if share is not None) or NOTHING
+
+
+def _over_cpu(result: Result) -> str:
+    return factor(result.ratio(result.measured.get("graphc.cpu")))
+
+
+def _adjoint(result: Result) -> str:
+    return factor(result.joint / result.forward if result.joint and result.forward else None)
+
+
+PEERS: tuple[tuple[str, Callable[[Result], str]], ...] = (
+    ("graphc", _step),
+    ("best peer", _best),
+    ("ratio", lambda result: factor(result.ratio(result.best))),
+    ("at least", _at_least),
+)
+STARTS: tuple[tuple[str, Callable[[Result], str]], ...] = (
+    ("first call", lambda result: seconds(_own(result).first_call)),
+    ("warm start", lambda result: seconds(_own(result).warm_start)),
+)
+COLUMNS = {
+    "cpu": (*PEERS, *STARTS, ("peak memory", lambda result: mebibytes(_own(result).memory)), ("adjoint", _adjoint)),
+    "cuda": (*PEERS, ("of the floor", _of_floor), ("over the CPU", _over_cpu), *STARTS),
+}
+
+
+def as_json(
+    results: Iterable[Result], startup: Sequence[Startup], settings: Settings, card: Mapping[str, str]
+) -> dict[str, Any]:
+    """Everything that was measured; `card` is the GPU, empty where none was."""
     return {
-        "machine": machine(),
+        "machine": {**machine(), **card},
         "settings": dataclasses.asdict(settings),
         "workloads": [
             {
@@ -145,6 +205,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 

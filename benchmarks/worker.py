@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workload import IMPLEMENTATIONS, REFERENCE, Run, driver
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workload import IMPLEMENTATIONS, REFERENCE, Run, at_once, driver
+from benchmarks.workloads import BY_TARGET
 from benchmarks.workloads.tanh_network import DIGITS
 
 BATCH_SECONDS = 0.02  # steps are timed in batches of about this length, so that the clock costs nothing
@@ -29,9 +29,9 @@ BATCH_SECONDS = 0.02  # steps are timed in batches of about this length, so that
 class Session:
     """What a worker does, one method a request."""
 
-    def __init__(self, workload: str, implementation: str, quick: bool) -> None:
-        self._workload = {**WORKLOADS, DIGITS.name: DIGITS}[workload]
-        self._implementation = implementation
+    def __init__(self, workload: str, implementation: str, quick: bool, target: str) -> None:
+        self._workload = {**BY_TARGET[target], DIGITS.name: DIGITS}[workload]
+        self._implementation, self._target = implementation, target
         self._quick = quick
         self._run: Run | None = None
         self._batch = 1
@@ -44,24 +44,31 @@ class Session:
         data = self._workload.arrays(self._quick)
         before = peak_memory()
         began = time.perf_counter()
-        self._run = self._workload.builders[self._implementation](data)
+        self._run = self._workload.build(self._implementation, data, self._target)
         first = self._run.step()
+        self._run.wait(first)
         first_call = time.perf_counter() - began
         save(results, self._run.read(first))
-        return {"import": imported, "first_call": first_call, "memory_before": before, "memory": peak_memory()}
+        return {
+            "import": imported,
+            "first_call": first_call,
+            "memory_before": before,
+            "memory": peak_memory(),
+            "traffic": self._run.traffic,
+        }
 
     def reference(self, results: str) -> dict[str, Any]:
         """The same by NumPy in float64, written to a file."""
         data = self._workload.arrays(self._quick)
         wide = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in data.items()}
-        run = self._workload.builders[REFERENCE](wide)
+        run = self._workload.build(REFERENCE, wide)
         save(results, run.read(run.step()))
         return {}
 
     def time(self, seconds: float) -> dict[str, Any]:
         """Seconds per step, batch by batch, for about so long."""
         assert self._run is not None
-        times, self._batch = timed(self._run.step, seconds, self._batch)
+        times, self._batch = timed(self._run.step, seconds, self._batch, self._run.wait)
         return {"times": [each / self._run.steps for each in times], "memory": peak_memory()}
 
     def cost(self, rounds: int, seconds: float) -> dict[str, Any]:
@@ -79,10 +86,12 @@ class Session:
         return {"forward": float(np.median(times[0])), "joint": float(np.median(times[1]))}
 
     def versions(self) -> dict[str, Any]:
-        """Of the library and of what it stands on."""
+        """Of the library and of what it stands on, and what it was told."""
         package = IMPLEMENTATIONS[self._implementation].package
-        names = {"sklearn": "scikit-learn"}.get(package, package), "numpy", "numba"
-        return {name: _version(name) for name in names}
+        below = ("numpy", "numba", "numba-cuda", "nvidia-cublas")
+        names = {"sklearn": "scikit-learn", "nvmath": "nvmath-python"}.get(package, package), *below
+        state = getattr(driver(self._implementation), "state", dict)
+        return {**{name: _version(name) for name in names}, **state()}
 
 
 def save(path: str, results: Mapping[str, Any]) -> None:
@@ -91,16 +100,19 @@ def save(path: str, results: Mapping[str, Any]) -> None:
     np.savez(path, **arrays)
 
 
-def timed(step: Callable[[], Any], seconds: float, batch: int) -> tuple[list[float], int]:
-    """Seconds per call, batch by batch, and how many calls a batch should have."""
+def timed(
+    step: Callable[[], Any], seconds: float, batch: int, wait: Callable[[Any], Any] = at_once
+) -> tuple[list[float], int]:
+    """Seconds per call, batch by batch, and how many calls a batch should have; batches are waited for."""
     gc.collect()
-    step()  # untimed: brings data and threads back
+    wait(step())  # untimed: brings data and threads back
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         began = time.perf_counter()
         for _ in range(batch):
-            step()
+            result = step()
+        wait(result)
         each = (time.perf_counter() - began) / batch
         if batch * each < BATCH_SECONDS / 2 and seconds >= BATCH_SECONDS:
             batch = min(4 * batch, max(batch + 1, int(BATCH_SECONDS / each)))  # too short to be counted
@@ -130,11 +142,11 @@ def _version(name: str) -> str:
         return ""
 
 
-def main(workload: str, implementation: str, quick: str) -> None:
+def main(workload: str, implementation: str, quick: str, target: str) -> None:
     """Serve requests until the harness closes the pipe."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    session = Session(workload, implementation, quick == "quick")
+    session = Session(workload, implementation, quick == "quick", target)
     for line in sys.stdin:
         request = json.loads(line)
         try:

@@ -15,6 +15,7 @@ from benchmarks.harness import Measured, Result, compare
 from benchmarks.process import Worker, WorkerError
 from benchmarks.report import block, markdown, seconds
 from benchmarks.startup import LIMITS, Startup, exceeded
+from benchmarks.worker import timed
 from benchmarks.workload import REFERENCE, Workload, gradients, training
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.tanh_network import DIGITS
@@ -22,12 +23,24 @@ from benchmarks.workloads.tanh_network import DIGITS
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def first_results(workload: Workload, implementation: str, dtype: Any = None) -> dict[str, Any]:
+def first_results(
+    workload: Workload, implementation: str, dtype: Any = None, target: str = "cpu"
+) -> dict[str, np.ndarray]:
     data = workload.arrays(quick=True)
     if dtype is not None:
         data = {name: array.astype(dtype) if array.dtype.kind == "f" else array for name, array in data.items()}
-    run = workload.builders[implementation](data)
-    return {name: np.asarray(value) for name, value in run.read(run.step()).items()}
+    run = workload.build(implementation, data, target)
+    first = run.step()
+    run.wait(first)
+    return {name: np.asarray(value) for name, value in run.read(first).items()}
+
+
+def check(workload: Workload, implementation: str, target: str = "cpu") -> None:
+    expected = first_results(workload, REFERENCE, np.float64)
+    found = first_results(workload, implementation, target=target)
+    _, complaint = compare(found, expected, workload.tolerance)
+    assert (complaint, expected.keys() - found.keys()) == ("", set())
+    assert any(np.any(array != 0) for array in expected.values())
 
 
 EACH = [
@@ -40,11 +53,7 @@ EACH = [
 
 @pytest.mark.parametrize(("workload", "implementation"), EACH)
 def test_graphc_agrees_with_numpy(workload: Workload, implementation: str) -> None:
-    expected = first_results(workload, REFERENCE, np.float64)
-    found = first_results(workload, implementation)
-    _, complaint = compare(found, expected, workload.tolerance)
-    assert (complaint, expected.keys() - found.keys()) == ("", set())
-    assert any(np.any(array != 0) for array in expected.values())
+    check(workload, implementation)
 
 
 def test_all_workloads_of_the_table_are_there() -> None:
@@ -57,9 +66,10 @@ def test_a_maker_becomes_all_implementations_of_its_library() -> None:
     def maker() -> Callable[..., Any]:
         raise AssertionError("libraries are imported in the worker")
 
-    expected = ["torch", "torch.compile", "jax", "pytensor", "pytensor.c"]
+    expected = ["torch", "torch.compile", "torch.graphs", "jax", "pytensor", "pytensor.c"]
     assert list(gradients(("x",), torch=maker, jax=maker, pytensor=maker)) == expected
-    assert list(training(("x",), 0.1, (), graphc=maker, numpy=maker)) == ["graphc", "graphc.interpret", "numpy"]
+    expected = ["graphc", "graphc.interpret", "graphc.cpu", "numpy"]
+    assert list(training(("x",), 0.1, (), graphc=maker, numpy=maker)) == expected
 
 
 def test_wrong_results_are_found() -> None:
@@ -115,15 +125,17 @@ def test_start_up_limits_are_over_their_base() -> None:
     assert exceeded(LIMITS[1], lines) is None
 
 
-def command(*arguments: str, path: Path = ROOT) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **variables}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def command(*arguments: str, path: Path = ROOT, **variables: str) -> str:
+    done = run("benchmarks", *arguments, PYTHONPATH=str(path), **variables)
+    done.check_returncode()
+    return done.stdout
 
 
 def test_the_command_lists_every_workload() -> None:
@@ -153,3 +165,10 @@ def test_a_worker_that_does_not_answer_is_ended(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="no answer within 0 s"):
         worker.ask("build", 0.0, results=str(tmp_path / "results.npz"))
     worker.close()
+
+
+def test_batches_are_waited_for_before_and_after() -> None:
+    events: list[str] = []
+    times, batch = timed(lambda: events.append("step"), 0.0, 3, lambda _: events.append("wait"))
+    assert events == ["step", "wait", "step", "step", "step", "wait"]
+    assert (len(times), batch) == (1, 3)

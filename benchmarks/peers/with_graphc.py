@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import graphc
-from benchmarks.workload import Arrays, Run, split, update
+from benchmarks.workload import Arrays, Run, at_once, split, update
 from graphc import SGD, Trainer
 
 Pair = tuple[Callable[[], Any], Callable[[], Any]]
@@ -20,9 +20,13 @@ def gradients(
 ) -> Run:
     """The value and the gradients with respect to inputs."""
     program = graphc.compile(loss(**inputs(data, batched)), wrt=list(wrt), target=target)
-    step = partial(program.value_and_grad, **data)
+    feeds = resident(data, target)
+    step = partial(program.value_and_grad, **feeds)
     return Run(
-        step, lambda result: {"loss": result[0], **result[1]}, cost=lambda: (partial(program, **data), step)
+        step,
+        lambda result: {"loss": result[0], **result[1]},
+        cost=lambda: (partial(program, **feeds), step),
+        wait=waiting(target),
     )
 
 
@@ -40,11 +44,12 @@ class Stepper:
     ) -> None:
         self._loss, self.trainer = trainer(loss, data, wrt, SGD(lr), batched, target)
         self._feeds = split(data, wrt)[1]
+        self._target, self.wait = target, waiting(target)
 
-    def convert(self, feeds: Arrays) -> Arrays:
-        return feeds
+    def convert(self, feeds: Arrays) -> dict[str, Any]:
+        return resident(feeds, self._target)
 
-    def step(self, batch: Arrays) -> Any:
+    def step(self, batch: dict[str, Any]) -> Any:
         return self.trainer.step(**batch)
 
     def params(self) -> Any:
@@ -57,11 +62,17 @@ class Stepper:
 
 
 def fit(
-    loss: Callable[..., Any], data: Arrays, wrt: tuple[str, ...], lr: float, batched: tuple[str, ...], size: int
+    loss: Callable[..., Any],
+    data: Arrays,
+    wrt: tuple[str, ...],
+    lr: float,
+    batched: tuple[str, ...],
+    size: int,
+    target: str = "cpu",
 ) -> Run:
     """An epoch inside `Trainer.fit`."""
     start, feeds = split(data, wrt)
-    made = trainer(loss, data, wrt, SGD(lr), batched)[1]
+    made = trainer(loss, data, wrt, SGD(lr), batched, target)[1]
     # The other implementations take the examples as they lie. Here they lie so that the order in which `fit` takes them
     # is that of the others.
     count = len(feeds[batched[0]])
@@ -70,9 +81,10 @@ def fit(
     for name, array in feeds.items():
         laid_out[name][order] = array
     return Run(
-        partial(made.fit, laid_out, epochs=1, batch_size=size),
+        partial(made.fit, resident(laid_out, target), epochs=1, batch_size=size),
         lambda _: update(start, made.params, lr),
         steps=-(-count // size),
+        wait=waiting(target),
     )
 
 
@@ -97,3 +109,25 @@ def inputs(data: Arrays, batched: tuple[str, ...]) -> dict[str, graphc.View]:
         name: graphc.Input(("N", *array.shape[1:]) if name in batched else array.shape, array.dtype, name)
         for name, array in data.items()
     }
+
+
+def resident(arrays: Arrays, target: str) -> dict[str, Any]:
+    """Feeds where the target has them: on a GPU before the clock runs, as the other libraries have theirs."""
+    if target != "cuda":
+        return dict(arrays)
+    from numba import cuda
+
+    return {name: cuda.to_device(array) for name, array in arrays.items()}
+
+
+def waiting(target: str) -> Callable[[Any], Any]:
+    """What waits for a target, see `Run.wait`."""
+    if target != "cuda":
+        return at_once
+    from numba import cuda
+
+    def wait(result: Any) -> Any:
+        cuda.synchronize()
+        return result
+
+    return wait

@@ -9,34 +9,55 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.workload import Arrays, Run, split, update
+from benchmarks.workload import Arrays, Run, at_once, split, update
 
 
-def gradients(loss: Callable[..., Any], data: Arrays, wrt: tuple[str, ...], batched: tuple[str, ...]) -> Run:
+def state() -> dict[str, str]:
+    """What speed depends on beside versions."""
+    device, precision = jax.devices()[0], jax.config.jax_default_matmul_precision
+    return {"device": device.device_kind, "default_matmul_precision": str(precision)}
+
+
+def finishing(target: str) -> Callable[[Any], Any]:
+    """What a step does with its results: on a CPU it waits for them, on a GPU it is `Run.wait` that does."""
+    return jax.block_until_ready if target == "cpu" else at_once
+
+
+def gradients(
+    loss: Callable[..., Any], data: Arrays, wrt: tuple[str, ...], batched: tuple[str, ...], target: str = "cpu"
+) -> Run:
     """The value and the gradients."""
     start, feeds = map(convert, split(data, wrt))
+    finish = finishing(target)
     function = jax.jit(jax.value_and_grad(lambda start, feeds: loss(**start, **feeds)))
 
     def step() -> Any:
-        return jax.block_until_ready(function(start, feeds))
+        return finish(function(start, feeds))
 
-    return Run(step, lambda result: {"loss": result[0], **result[1]})
+    return Run(step, lambda result: {"loss": result[0], **result[1]}, wait=jax.block_until_ready)
 
 
 class Stepper:
     """A step of gradient descent; the old parameters are donated to it."""
 
     def __init__(
-        self, loss: Callable[..., Any], data: Arrays, wrt: tuple[str, ...], lr: float, batched: tuple[str, ...]
+        self,
+        loss: Callable[..., Any],
+        data: Arrays,
+        wrt: tuple[str, ...],
+        lr: float,
+        batched: tuple[str, ...],
+        target: str = "cpu",
     ) -> None:
         self._params = convert(split(data, wrt)[0])
+        self._finish, self.wait = finishing(target), jax.block_until_ready
         self._step = jax.jit(descent(loss, lr), donate_argnums=0)
 
     def convert(self, feeds: Arrays) -> Any:
         return convert(feeds)
 
     def step(self, batch: Any) -> Any:
-        self._params, loss = jax.block_until_ready(self._step(self._params, batch))
+        self._params, loss = self._finish(self._step(self._params, batch))
         return loss
 
     def params(self) -> Any:
@@ -44,20 +65,27 @@ class Stepper:
 
 
 def scan(
-    loss: Callable[..., Any], data: Arrays, wrt: tuple[str, ...], lr: float, batched: tuple[str, ...], size: int
+    loss: Callable[..., Any],
+    data: Arrays,
+    wrt: tuple[str, ...],
+    lr: float,
+    batched: tuple[str, ...],
+    size: int,
+    target: str = "cpu",
 ) -> Run:
     """An epoch as one native loop, by `lax.scan`."""
     start, feeds = split(data, wrt)
     batches = convert({name: array.reshape(-1, size, *array.shape[1:]) for name, array in feeds.items()})
     run = jax.jit(partial(jax.lax.scan, descent(loss, lr)))
-    state = convert(start)
+    params, finish = convert(start), finishing(target)
 
     def step() -> Any:
-        nonlocal state
-        state, _ = jax.block_until_ready(run(state, batches))
-        return state
+        nonlocal params
+        params, _ = finish(run(params, batches))
+        return params
 
-    return Run(step, lambda now: update(start, now, lr), steps=len(feeds[batched[0]]) // size)
+    count = len(feeds[batched[0]]) // size
+    return Run(step, lambda now: update(start, now, lr), steps=count, wait=jax.block_until_ready)
 
 
 def descent(loss: Callable[..., Any], lr: float) -> Callable[..., Any]:

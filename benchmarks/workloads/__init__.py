@@ -1,4 +1,4 @@
-"""The workloads, in the order of the table."""
+"""The workloads of each target, in the order of their table."""
 
 from benchmarks.workload import Workload
 from benchmarks.workloads import (
@@ -9,6 +9,7 @@ from benchmarks.workloads import (
     label_loss,
     layer_norm,
     logistic_epoch,
+    matrix_product,
     softmax_regression,
     tanh_network,
     tiny_network,
@@ -27,3 +28,11 @@ MODULES = (
     logistic_epoch,
 )
 WORKLOADS: dict[str, Workload] = {workload.name: workload for module in MODULES for workload in module.WORKLOADS}
+BY_TARGET = {
+    "cpu": WORKLOADS,
+    "cuda": {
+        workload.name: workload.on_gpu()
+        for workload in (*WORKLOADS.values(), *matrix_product.WORKLOADS)
+        if workload.gpu is not None
+    },
+}

@@ -6,15 +6,12 @@ parameters times gradient. The others update and compute no loss.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.workload import Arrays, Run, Workload, update
+from benchmarks.workload import Arrays, Run, Workload, at_once, copying, update
 
 LR, BETA1, BETA2, EPS = 1e-3, 0.9, 0.999, 1e-8
 
@@ -24,12 +21,18 @@ def data(size: int) -> Arrays:
     return {"w": rng.random(size, dtype=np.float32) - 0.5, "g": rng.random(size, dtype=np.float32) - 0.5}
 
 
+def traffic(data: Arrays) -> int:
+    """Seven streams: four arrays are read, three of them written."""
+    return 7 * data["w"].nbytes
+
+
 def by_graphc(data: Arrays, target: str = "cpu") -> Run:
-    from benchmarks.peers.with_graphc import trainer
+    from benchmarks.peers.with_graphc import resident, trainer, waiting
     from graphc import Adam
 
     made = trainer(lambda g, w: np.sum(w * g), data, ("w",), Adam(LR, BETA1, BETA2, EPS), (), target)[1]
-    return _run(data, lambda: made.step(g=data["g"]), lambda: made.params["w"])
+    feeds = resident({"g": data["g"]}, target)
+    return _run(data, lambda: made.step(**feeds), lambda: made.params["w"], waiting(target))
 
 
 def by_numpy(data: Arrays) -> Run:
@@ -57,20 +60,24 @@ def by_numpy(data: Arrays) -> Run:
     return _run(data, step, lambda: w)
 
 
-def by_torch(data: Arrays) -> Run:
+def by_torch(data: Arrays, target: str = "cpu") -> Run:
     import torch
 
-    w = torch.from_numpy(data["w"].copy()).requires_grad_()
-    w.grad = torch.from_numpy(data["g"].copy())
+    from benchmarks.peers.with_torch import numpy, synchronize, tensor
+
+    w = tensor(data["w"], target).requires_grad_()
+    w.grad = tensor(data["g"], target)
     optimizer = torch.optim.Adam([w], LR, (BETA1, BETA2), EPS, fused=True)
-    return _run(data, optimizer.step, lambda: w.detach().numpy())
+    return _run(data, optimizer.step, lambda: numpy(w), lambda _: synchronize(target))
 
 
-def by_torch_compile(data: Arrays) -> Run:
+def by_torch_compile(data: Arrays, target: str = "cpu") -> Run:
     import torch
 
-    w, g = (torch.from_numpy(data[name].copy()) for name in ("w", "g"))
-    mean, square, count = torch.zeros_like(w), torch.zeros_like(w), torch.zeros(())
+    from benchmarks.peers.with_torch import numpy, synchronize, tensor
+
+    w, g = (tensor(data[name], target) for name in ("w", "g"))
+    mean, square, count = torch.zeros_like(w), torch.zeros_like(w), torch.zeros((), device=target)
 
     @torch.compile
     def step(w: Any, g: Any, mean: Any, square: Any, count: Any) -> None:
@@ -79,12 +86,14 @@ def by_torch_compile(data: Arrays) -> Run:
         square.mul_(BETA2).add_((1 - BETA2) * g * g)
         w.sub_(LR * (mean / (1 - BETA1**count)) / (torch.sqrt(square / (1 - BETA2**count)) + EPS))
 
-    return _run(data, lambda: step(w, g, mean, square, count), w.numpy)
+    return _run(data, lambda: step(w, g, mean, square, count), lambda: numpy(w), lambda _: synchronize(target))
 
 
-def by_jax(data: Arrays) -> Run:
+def by_jax(data: Arrays, target: str = "cpu") -> Run:
     import jax
     import jax.numpy as jnp
+
+    from benchmarks.peers.with_jax import finishing
 
     def update(state: Any, g: Any) -> Any:
         w, mean, square, count = state
@@ -96,13 +105,14 @@ def by_jax(data: Arrays) -> Run:
 
     function = jax.jit(update, donate_argnums=0)
     w, g = jnp.array(data["w"]), jnp.array(data["g"])
-    state = (w, jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros((), w.dtype))
+    state, finish = (w, jnp.zeros_like(w), jnp.zeros_like(w), jnp.zeros((), w.dtype)), finishing(target)
 
-    def step() -> None:
+    def step() -> Any:
         nonlocal state
-        state = jax.block_until_ready(function(state, g))
+        state = finish(function(state, g))
+        return state
 
-    return _run(data, step, lambda: state[0])
+    return _run(data, step, lambda: state[0], jax.block_until_ready)
 
 
 def by_pytensor(mode: str) -> Callable[[Arrays], Run]:
@@ -126,18 +136,10 @@ def by_pytensor(mode: str) -> Callable[[Arrays], Run]:
     return build
 
 
-def by_copy(data: Arrays) -> Run:
-    """Seven streams, four in and three out, are 3.5 copies of the parameters; on as many threads as the others."""
-    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    source = np.zeros(data["w"].size * 7 // 2, np.float32)
-    target = np.ones_like(source)
-    pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
-    pool = ThreadPoolExecutor(threads)
-    return Run(lambda: list(pool.map(lambda pair: np.copyto(*pair), pairs)), lambda _: {})
-
-
-def _run(data: Arrays, step: Callable[[], Any], now: Callable[[], Any]) -> Run:
-    return Run(step, lambda _: update({"w": data["w"]}, {"w": now()}, LR))
+def _run(
+    data: Arrays, step: Callable[[], Any], now: Callable[[], Any], wait: Callable[[Any], Any] = at_once
+) -> Run:
+    return Run(step, lambda _: update({"w": data["w"]}, {"w": now()}, LR), wait=wait)
 
 
 WORKLOADS = (
@@ -150,17 +152,23 @@ WORKLOADS = (
         {"size": 50},
         {
             "graphc": by_graphc,
-            "graphc.interpret": partial(by_graphc, target="interpret"),
+            "graphc.interpret": by_graphc,
+            "graphc.cpu": by_graphc,
             "torch": by_torch,
             "torch.compile": by_torch_compile,
             "jax": by_jax,
             "pytensor": by_pytensor("NUMBA"),
             "pytensor.c": by_pytensor("CVM"),
             "numpy": by_numpy,
-            "copy": by_copy,
+            "copy": copying(traffic),
         },
         tolerance=1e-3,
-        beside=("copy",),
         at_most={"copy": 1.3},
+        traffic=traffic,
+        gpu={
+            "title": "Adam update of 5 x 10^7 parameters, f32",
+            "sizes": {"size": 5 * 10**7},
+            "at_least": {"graphc.cpu": 20.0},
+        },
     ),
 )

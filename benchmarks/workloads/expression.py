@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workload import Arrays, Workload, gradients
+from benchmarks.workload import Arrays, Workload, gradients, read_and_written
 
 
 def data(dtype: type[Any], size: int) -> Arrays:
@@ -81,6 +81,12 @@ WORKLOADS = tuple(
         ),
         tolerance=tolerance,
         cost_limit=2.5,
+        traffic=read_and_written(("x", "z")),
+        gpu={
+            "title": f"sum(exp(xz) + xz/ln(x+1) + sin(ln(x+1))/(xz)), both gradients, 5 x 10^7, {short}",
+            "sizes": {"size": 5 * 10**7},
+            "at_least": {"graphc.cpu": 20.0},
+        },
     )
     for short, dtype, tolerance in (("f32", np.float32, 1e-4), ("f64", np.float64, 1e-9))
 )  # fmt: skip

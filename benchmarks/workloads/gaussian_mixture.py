@@ -128,5 +128,6 @@ WORKLOADS = (
         ),
         tolerance=1e-9,
         cost_limit=2.5,
+        gpu={},
     ),
 )

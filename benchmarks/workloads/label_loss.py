@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workload import Arrays, Workload, gradients
+from benchmarks.workload import Arrays, Workload, gradients, read_and_written
 
 
 def data(rows: int, classes: int) -> Arrays:
@@ -80,5 +80,11 @@ WORKLOADS = (
             graphc=in_graphc, numpy=in_numpy, torch=in_torch, jax=in_jax, pytensor=in_pytensor,
         ),
         cost_limit=2.5,
+        traffic=read_and_written(("logits",)),
+        gpu={
+            "title": "log-softmax cross-entropy, 65,536 x 1000, integer labels, gradient, f32",
+            "sizes": {"rows": 65_536, "classes": 1000},
+            "at_least": {"graphc.cpu": 20.0},
+        },
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.workload import Arrays, Workload, gradients
+from benchmarks.workload import Arrays, Workload, gradients, read_and_written
 
 EPS = 1e-5
 
@@ -95,5 +95,11 @@ WORKLOADS = (
             graphc=in_graphc, numpy=in_numpy, torch=in_torch, jax=in_jax, pytensor=in_pytensor,
         ),
         cost_limit=2.5,
+        traffic=read_and_written(("x", "scale", "shift")),
+        gpu={
+            "title": "layer norm + tanh, value and all gradients, 65,536 x 768 f32",
+            "sizes": {"rows": 65_536, "features": 768},
+            "at_least": {"graphc.cpu": 20.0},
+        },
     ),
 )  # fmt: skip

@@ -85,5 +85,6 @@ WORKLOADS = (
         ),
         tolerance=1e-3,
         cost_limit=3.0,
+        gpu={"target": 1.0},
     ),
 )  # fmt: skip

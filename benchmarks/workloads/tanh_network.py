@@ -100,6 +100,7 @@ WORKLOADS = (
         BUILDERS,
         tolerance=1e-3,
         cost_limit=3.0,
+        gpu={"target": 1.0},
     ),
     Workload(
         "narrow_network",
@@ -111,6 +112,7 @@ WORKLOADS = (
         BUILDERS,
         tolerance=1e-3,
         cost_limit=3.0,
+        gpu={"at_least": {"graphc.cpu": 20.0}},
     ),
 )
 # Its start-up is what is measured, see startup.py.

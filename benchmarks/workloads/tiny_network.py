@@ -80,16 +80,16 @@ def in_pytensor() -> Callable[..., Any]:
     return loss
 
 
-def fit(data: Arrays) -> Run:
+def fit(data: Arrays, target: str = "cpu") -> Run:
     from benchmarks.peers.with_graphc import fit
 
-    return fit(in_graphc(), data, PARAMS, RATE, BATCHED, BATCH)
+    return fit(in_graphc(), data, PARAMS, RATE, BATCHED, BATCH, target)
 
 
-def scan(data: Arrays) -> Run:
+def scan(data: Arrays, target: str = "cpu") -> Run:
     from benchmarks.peers.with_jax import scan
 
-    return scan(in_jax(), data, PARAMS, RATE, BATCHED, BATCH)
+    return scan(in_jax(), data, PARAMS, RATE, BATCHED, BATCH, target)
 
 
 MAKERS = {
@@ -112,6 +112,7 @@ WORKLOADS = (
         tolerance=1e-3,
         beside=("pytensor.trusting",),  # Trainer.step checks its feeds too
         cost_limit=2.5,
+        gpu={"step_limit": 15e-6},
     ),
     Workload(
         "tiny_fit",
@@ -120,8 +121,9 @@ WORKLOADS = (
         data,
         {"examples": 10_000 * BATCH},
         {"examples": 20 * BATCH},
-        {**epochs(PARAMS, RATE, BATCHED, BATCH, **MAKERS), "graphc": fit, "jax.scan": scan},
+        {**epochs(PARAMS, RATE, BATCHED, BATCH, **MAKERS), "graphc": fit, "graphc.cpu": fit, "jax.scan": scan},
         tolerance=1e-2,  # ten thousand steps, each with its rounding
         beside=("jax.scan", "pytensor.trusting"),
+        gpu={"sizes": {"examples": 500 * BATCH}},
     ),
 )
