@@ -153,8 +153,8 @@ def uploaded(values: np.ndarray) -> Any:
 
 
 def on_host(value: Any) -> bool:
-    """Whether a prepared input lies on the host."""
-    return isinstance(value, np.ndarray | np.generic)
+    """Whether a prepared input, or a number, lies on the host."""
+    return isinstance(value, (np.ndarray, np.generic, float))
 
 
 def device_array(value: Any) -> Any:

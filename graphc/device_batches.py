@@ -10,7 +10,7 @@ import numpy as np
 from graphc.codegen.cuda.emit import Grid
 from graphc.codegen.cuda.functions import add_to_total, next_step, take_batch
 from graphc.device import DeviceBlock, on_host, uploaded
-from graphc.device_calls import DeviceExecutable
+from graphc.device_executable import DeviceExecutable
 from graphc.training_step import BatchRunner, TrainingStep
 
 INT, FLOAT = np.dtype(np.int64), np.dtype(np.float64)
@@ -36,7 +36,7 @@ class DeviceBatches(BatchRunner):
         self._function = step.executable.function
         queue = self._queue = self._function.queue
         sizes = step.inputs.sizes(step.batch_shapes(inputs, self.count))
-        self._function.check_feeds([*inputs, np.float64(0), np.float64(0)], sizes)
+        self._function.check_indices(inputs, self._function.fed_indices(sizes)[0])
         self._arrays = [uploaded(array) if on_host(array) else array for array in inputs]
         numbers = queue.empty(4 * 8)
         self._lr, self._number = (queue.subarray(numbers, 8 * k, (), FLOAT) for k in range(2))

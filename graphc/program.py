@@ -17,7 +17,7 @@ from graphc.codegen.host_text import Standalone
 from graphc.codegen.pipeline import LANGUAGES, compile_graph, pipeline
 from graphc.codegen.threads import thread_count
 from graphc.device import STORAGE, check_device, device_array
-from graphc.device_calls import DeviceExecutable
+from graphc.device_executable import DeviceExecutable
 from graphc.emitted import BySize, Emitted
 from graphc.executable import Executable, Quick, compiled, interpreted
 from graphc.feeds import Inputs, Slot, unknown_name

@@ -16,7 +16,7 @@ from graphc.codegen.pipeline import compile_graph, pipeline
 from graphc.codegen.runtime import arena
 from graphc.codegen.training import MinibatchLoop, compiled_loop, row_offsets
 from graphc.device import STORAGE, device_array
-from graphc.device_calls import DeviceExecutable
+from graphc.device_executable import DeviceExecutable
 from graphc.emitted import BySize, Emitted, bits_of
 from graphc.executable import Executable, apart, compiled, interpreted, out_of_range
 from graphc.feeds import Inputs

@@ -75,13 +75,16 @@ def test_kernels_compile_to_ptx(family: str, dtype: str, capability: tuple[int, 
 def test_what_host_functions_launch_compiles_to_ptx(dtype: str) -> None:
     from numba import cuda, from_dtype, types
 
-    from graphc.codegen.cuda.functions import find_outside, take_rows
+    from graphc.codegen.cuda.functions import add_to_total, find_outside, next_step, take_batch
 
-    indices = from_dtype(np.dtype(dtype))[::1]
-    matrix = types.float32[:, ::1]
+    element = from_dtype(np.dtype(dtype))
+    matrix, indices, scalar = element[:, ::1], element[::1], types.Array(types.float64, 0, "C")
+    integers, floats, flags = types.int64[::1], types.float64[::1], types.int32[::1]
     for function, arguments in (
-        (find_outside, (indices, types.int64, types.int32[::1])),
-        (take_rows, (matrix, types.int64[::1], matrix)),
+        (find_outside, (indices, types.int64, flags, types.int64)),
+        (take_batch, (matrix, integers, integers, matrix)),
+        (next_step, (integers, floats, floats, integers, integers, scalar, scalar, integers)),
+        (add_to_total, (types.Array(element, 0, "C"), types.int64, integers, types.float64[:, ::1], types.int64)),
     ):
         ptx, _ = cuda.compile_ptx(function.py_func, types.void(*arguments), cc=(8, 0))
         assert ".target sm_80" in ptx

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import functools
 import re
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +46,26 @@ class Memory:
         }  # fmt: skip
 
 
+class Lent:
+    """Arrays that are handed out, and may be again once nobody holds one of them, or a part."""
+
+    def __init__(self, arrays: tuple[Any, ...], parts: tuple[Any, ...]) -> None:
+        self.arrays, self._parts = arrays, parts
+        self._unheld: list[int] | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody holds one of them; when first asked, before they are handed out, nobody does."""
+        references = self._references()
+        if self._unheld is None:
+            self._unheld = references
+        return references != self._unheld
+
+    def _references(self) -> list[int]:
+        """How often each is referred to, and what arrays on the same memory refer to."""
+        return [sys.getrefcount(each) for each in (*self.arrays, *self._parts)]
+
+
 class Queue:
     """One device: its work in order, and the memory that is taken from its pool.
 
@@ -60,6 +79,7 @@ class Queue:
         self._core = Device(device)
         self._core.set_current()
         self.stream: Any = self._core.create_stream(options=StreamOptions(nonblocking=False))
+        self._handle = self.stream.handle
         self._pool = self._core.memory_resource
 
     def empty(self, nbytes: int) -> Any:
@@ -70,8 +90,10 @@ class Queue:
         DeviceMemoryError
             Where the device has not so many.
         """
-        with _explained(f"{nbytes:,} bytes more are needed"):
+        try:
             return self._allocated(nbytes)
+        except Exception as error:
+            raise _explained(error, f"{nbytes:,} bytes more are needed") from error
 
     def _allocated(self, nbytes: int) -> Any:
         memory = self._pool.allocate(max(1, nbytes), stream=self.stream)
@@ -80,14 +102,6 @@ class Queue:
     def subarray(self, buffer: Any, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         """A C-contiguous array in a buffer's memory, from a byte on."""
         return cuda.as_cuda_array(Memory(address(buffer) + offset, shape, dtype, buffer))
-
-    def lent(self, buffer: Any) -> tuple[Any, weakref.ref[Any]] | None:
-        """The same memory as another array, and what dies with whoever holds that or a part of it.
-
-        None where that cannot be known.
-        """
-        token = Memory(address(buffer), buffer.shape, buffer.dtype, buffer)
-        return cuda.as_cuda_array(token), weakref.ref(token)
 
     def taken(self, value: Any) -> Any:
         """An array of another library, by the CUDA array interface or DLPack, once what it waits for is done.
@@ -124,9 +138,18 @@ class Queue:
         host[:] = 0
         return host, cuda.as_cuda_array(Memory(address(mapped), (count,), host.dtype, mapped))
 
+    def uploader(self, to: Any) -> Callable[[np.ndarray], None]:
+        """What stores a C-contiguous array of the host, which may be changed once that returns."""
+        place = address(to)
+
+        def upload(values: np.ndarray) -> None:
+            self._copy(place, values.ctypes.data, values.nbytes)
+
+        return upload
+
     def upload(self, values: np.ndarray, to: Any) -> None:
-        """Store a C-contiguous array of the host, which may be changed once this returns."""
-        self._copy(address(to), values.ctypes.data, values.nbytes)
+        """Store a C-contiguous array of the host."""
+        self.uploader(to)(values)
 
     def copy(self, array: Any, to: Any) -> None:
         """Store an array of the device into another one."""
@@ -143,10 +166,9 @@ class Queue:
         from cuda.bindings import driver
 
         if nbytes:
-            with _explained():
-                (error,) = driver.cuMemcpyAsync(to, source, nbytes, self.stream.handle)
-                if error != driver.CUresult.CUDA_SUCCESS:
-                    raise RuntimeError(error.name)
+            (status,) = driver.cuMemcpyAsync(to, source, nbytes, self._handle)
+            if status != driver.CUresult.CUDA_SUCCESS:
+                raise _explained(RuntimeError(status.name))
 
     def recorded(self, work: Callable[[Any], Any]) -> Callable[[], None]:
         """What does again what `work` puts into the stream that it is given, which does not happen now.
@@ -155,26 +177,38 @@ class Queue:
         """
         builder = self._core.create_graph_builder()
         try:
-            with _explained():
-                builder.begin_building()
-                try:
-                    work(builder.stream)
-                finally:
-                    builder.end_building()
-                graph = builder.complete()
+            builder.begin_building()
+            try:
+                work(builder.stream)
+            finally:
+                builder.end_building()
+            graph = builder.complete()
+        except Exception as error:
+            raise _explained(error) from error
         finally:
             builder.close()
 
         def replay() -> None:
-            with _explained():
+            try:
                 graph.launch(self.stream)
+            except Exception as error:
+                raise _explained(error) from error
 
         return replay
 
+    def lent(self, memory: Any, places: Sequence[tuple[int, tuple[int, ...], np.dtype]]) -> Lent | None:
+        """Arrays in some memory that tell whether somebody holds them; None where that cannot be known."""
+        start = address(memory)
+        tokens = [Memory(start + offset, shape, dtype, memory) for offset, shape, dtype in places]
+        arrays = tuple(map(cuda.as_cuda_array, tokens))
+        return Lent(arrays, (*tokens, *(array.gpu_data for array in arrays)))
+
     def wait(self) -> None:
         """Wait until all work is done."""
-        with _explained():
+        try:
             self.stream.sync()
+        except Exception as error:
+            raise _explained(error) from error
 
 
 class SimulatedQueue(Queue):
@@ -192,9 +226,6 @@ class SimulatedQueue(Queue):
         flat = buffer.reshape(buffer.size).view(np.uint8)
         return flat[offset : offset + nbytes].view(dtype).reshape(shape)
 
-    def lent(self, buffer: Any) -> None:
-        """Not known."""
-
     def place(self, array: Any) -> None:
         """Not known."""
 
@@ -203,9 +234,10 @@ class SimulatedQueue(Queue):
         device = cuda.to_device(np.zeros(count, np.int32))
         return np.asarray(device.data), device
 
-    def upload(self, values: np.ndarray, to: Any) -> None:
-        """Store an array."""
-        to.copy_to_device(values)
+    def uploader(self, to: Any) -> Callable[[np.ndarray], None]:
+        """What stores an array."""
+        store: Callable[[np.ndarray], None] = to.copy_to_device
+        return store
 
     def copy(self, array: Any, to: Any) -> None:
         """Store an array."""
@@ -219,6 +251,9 @@ class SimulatedQueue(Queue):
         """The work itself."""
         return functools.partial(work, self.stream)
 
+    def lent(self, memory: Any, places: Sequence[tuple[int, tuple[int, ...], np.dtype]]) -> None:
+        """Not known."""
+
     def wait(self) -> None:
         """Nothing is under way."""
 
@@ -230,7 +265,13 @@ def address(array: Any) -> int:
 
 def queue_at_hand() -> Queue:
     """The queue of the thread's current device."""
-    return _queue(0 if SIMULATED else cuda.get_current_device().id)
+    if SIMULATED:
+        return _queue(0)
+    from cuda.bindings import driver
+
+    status, device = driver.cuCtxGetDevice()
+    known = status == driver.CUresult.CUDA_SUCCESS  # else the thread has no context yet, and Numba makes it one
+    return _queue(int(device) if known else cuda.get_current_device().id)
 
 
 @functools.cache
@@ -238,23 +279,17 @@ def _queue(device: int) -> Queue:
     return SimulatedQueue() if SIMULATED else Queue(device)
 
 
-@contextmanager
-def _explained(needed: str = "the work that is recorded needs more") -> Iterator[None]:
-    """Say of the driver's errors what they mean (their classes depend on the bindings' version)."""
-    try:
-        yield
-    except GraphcError:
-        raise
-    except Exception as error:
-        found = re.search(r"CUDA_ERROR_\w+", str(error))
-        if found is None:
-            raise
-        if found[0] == "CUDA_ERROR_OUT_OF_MEMORY":
-            raise DeviceMemoryError(f"out of device memory: {needed}") from error
-        if found[0] not in _FAULTS:
-            raise
-        raise DeviceError(
-            f"a kernel failed on the device ({found[0]}), in this call or in one before it",
-            hint="this process cannot use the device any more: start it again; with CUDA_LAUNCH_BLOCKING=1 the call "
-            "that fails is the one that is to blame",
-        ) from error
+def _explained(error: Exception, needed: str = "what is recorded needs more") -> Exception:
+    """What the driver's error means (its class depends on the bindings' version); the same error where that is all."""
+    found = re.search(r"CUDA_ERROR_\w+", str(error))
+    if found is None or isinstance(error, GraphcError):
+        return error
+    if found[0] == "CUDA_ERROR_OUT_OF_MEMORY":
+        return DeviceMemoryError(f"out of device memory: {needed}")
+    if found[0] not in _FAULTS:
+        return error
+    return DeviceError(
+        f"a kernel failed on the device ({found[0]}), in this call or in one before it",
+        hint="this process cannot use the device any more: start it again; with CUDA_LAUNCH_BLOCKING=1 the call that "
+        "fails is the one that is to blame",
+    )
