@@ -30,9 +30,9 @@ def headers() -> Path | None:
     return Path(folder) if folder is not None and (Path(folder) / "cuda.h").exists() else None
 
 
-def build(folder: Path) -> Path:
-    """Compile into a folder."""
-    include, library, stubs = headers(), folder / "libcuda.so.1", folder / "stubs.c"
+def build(folder: Path, name: str = "libcuda.so.1") -> Path:
+    """Compile into a folder; once it is loaded, whoever asks for a library of that name gets this one."""
+    include, library, stubs = headers(), folder / name, folder / "stubs.c"
     assert include is not None
     declared = _functions(_preprocessed(include, '#include "cuda.h"\n'))
     defined = _functions(_preprocessed(include, SOURCE.read_text()), "{")
@@ -44,7 +44,7 @@ def build(folder: Path) -> Path:
     found = re.findall(r'@"(\w+)" (\w+)', asked)
     lines += ["const char *const emulator_names[] = {", *(f'    "{name}", "{full}",' for name, full in found), "    0};"]
     stubs.write_text("\n".join(lines) + "\n")
-    options = ["-std=gnu11", "-O2", "-fPIC", "-shared", f"-I{include}", "-Wl,-soname,libcuda.so.1", "-pthread"]
+    options = ["-std=gnu11", "-O2", "-fPIC", "-shared", f"-I{include}", f"-Wl,-soname,{name}", "-pthread"]
     subprocess.run(["gcc", *options, SOURCE, stubs, "-o", library, "-lm", "-ldl"], check=True)
     return library
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from emulator import cublas
 from emulator.build import build
-from emulator.machine import KernelFault, Memory, Program, image_size, param_table
+from emulator.machine import KernelFault, Memory, Program, image_size, param_table, readable
 from emulator.ptx import PtxError
 
 _MAX_PARAMS = 1024
@@ -98,7 +98,7 @@ class Device:
         except KernelFault as error:
             return self._fault(error.code, str(error))
         except Exception as error:
-            return self._fault(_LAUNCH_FAILED, f"the emulator failed in {name}: {error!r}")
+            return self._fault(_LAUNCH_FAILED, f"the emulator failed in {readable(name)}: {error!r}")
         return 0
 
     def _fault(self, code: int, message: str) -> int:

@@ -45,7 +45,8 @@ struct CUgraphNode_st {
     void *data;
     Op *next;
 };
-struct CUgraph_st { Op *first, *last; size_t count; };
+struct CUuserObject_st { void *data; CUhostFn destroy; long count; };
+struct CUgraph_st { Op *first, *last; size_t count; CUuserObject *kept; size_t kept_count; };
 struct CUgraphExec_st { struct CUgraph_st ops; };
 typedef struct Capture {
     CUgraph graph;
@@ -287,7 +288,14 @@ static void clear(CUgraph graph) {
         free(op->bytes);
         free(op);
     }
+    for (size_t k = 0; k < graph->kept_count; k++) cuUserObjectRelease(graph->kept[k], 1);
+    free(graph->kept);
     *graph = (struct CUgraph_st){0};
+}
+
+static void keep(CUgraph graph, CUuserObject object) {
+    graph->kept = realloc(graph->kept, (graph->kept_count + 1) * sizeof object);
+    graph->kept[graph->kept_count++] = object;
 }
 
 static CUresult run(const Op *op) {
@@ -742,7 +750,46 @@ CUresult cuStreamGetCaptureInfo_v3(CUstream stream, CUstreamCaptureStatus *statu
 
 /* graphs ----------------------------------------------------------------------------------------------------------- */
 
-static void add_all(CUgraph to, CUgraph from) { for (Op *op = from->first; op; op = op->next) append(to, copy_of(op)); }
+static void add_all(CUgraph to, CUgraph from) {
+    for (Op *op = from->first; op; op = op->next) append(to, copy_of(op));
+    for (size_t k = 0; k < from->kept_count; k++) {
+        from->kept[k]->count++;
+        keep(to, from->kept[k]);
+    }
+}
+CUresult cuUserObjectCreate(CUuserObject *object, void *data, CUhostFn destroy, unsigned count, unsigned flags) {
+    (void)flags;
+    INITIALISED;
+    *object = malloc(sizeof **object);
+    **object = (struct CUuserObject_st){data, destroy, count};
+    return CUDA_SUCCESS;
+}
+CUresult cuUserObjectRetain(CUuserObject object, unsigned count) { INITIALISED; object->count += count; return CUDA_SUCCESS; }
+CUresult cuUserObjectRelease(CUuserObject object, unsigned count) {
+    INITIALISED;
+    WANT(object->count >= count);
+    if ((object->count -= count)) return CUDA_SUCCESS;
+    object->destroy(object->data);
+    free(object);
+    return CUDA_SUCCESS;
+}
+CUresult cuGraphRetainUserObject(CUgraph graph, CUuserObject object, unsigned count, unsigned flags) {
+    INITIALISED;
+    if (!(flags & CU_GRAPH_USER_OBJECT_MOVE)) object->count += count;
+    while (count--) keep(graph, object);
+    return CUDA_SUCCESS;
+}
+CUresult cuGraphReleaseUserObject(CUgraph graph, CUuserObject object, unsigned count) {
+    INITIALISED;
+    for (size_t k = graph->kept_count; k-- > 0 && count;)
+        if (graph->kept[k] == object) {
+            graph->kept[k] = graph->kept[--graph->kept_count];
+            cuUserObjectRelease(object, 1);
+            count--;
+        }
+    WANT(!count);
+    return CUDA_SUCCESS;
+}
 CUresult cuGraphCreate(CUgraph *graph, unsigned flags) { INITIALISED; WANT(!flags); *graph = calloc(1, sizeof **graph); return CUDA_SUCCESS; }
 CUresult cuGraphDestroy(CUgraph graph) { INITIALISED; clear(graph); free(graph); return CUDA_SUCCESS; }
 CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *count) {

@@ -25,6 +25,17 @@ _ATOMIC = {
 }  # fmt: skip
 
 
+def readable(name: str) -> str:
+    """A kernel's name in Python, of the one that numba-cuda gives it."""
+    parts, rest = [], name.removeprefix("_ZN")
+    while rest[:1].isdigit():
+        digits = len(rest) - len(rest.lstrip("0123456789"))
+        size = int(rest[:digits])
+        parts.append(rest[digits : digits + size])
+        rest = rest[digits + size :]
+    return ".".join(parts) or name
+
+
 class KernelFault(Exception):
     """What a kernel did that a GPU punishes."""
 
@@ -136,7 +147,7 @@ class _Run:
                 self._release()
             place = heapq.heappop(self.order)
             groups = self.ready.pop(place)
-            pieces[place](self, groups[0] if len(groups) == 1 else np.sort(np.concatenate(groups)))
+            pieces[place](self, groups[0] if len(groups) == 1 else np.sort(np.concatenate(groups), kind="stable"))
 
     # what lanes do next -----------------------------------------------------------------------------------------------
 
@@ -180,7 +191,7 @@ class _Run:
             if missing.any():
                 block = int(np.argmax(missing))
                 there = f"{arrived[block]} of {self.threads} threads of block {block} wait"
-                raise KernelFault(LAUNCH_FAILED, f"{self.kernel.name}: {there} at a barrier for others that never come")
+                raise KernelFault(LAUNCH_FAILED, f"{readable(self.kernel.name)}: {there} at a barrier for others that never come")
             self.go(place, i)
         self.waiting = {}
 
@@ -188,7 +199,7 @@ class _Run:
         """Raise what one lane has done."""
         block, thread = divmod(int(i[0]), self.threads)
         where = f"thread {thread} of block {block}, at `{self.kernel.instructions[place].text}`"
-        raise KernelFault(code, f"{self.kernel.name}: {what}, {where}")
+        raise KernelFault(code, f"{readable(self.kernel.name)}: {what}, {where}")
 
     # registers --------------------------------------------------------------------------------------------------------
 
@@ -227,7 +238,7 @@ class _Run:
             bit = np.uint64(1) << (thread % WARP).astype(np.uint64)
             masks = {"eq": bit, "lt": bit - 1, "le": 2 * bit - 1, "gt": ~(2 * bit - 1), "ge": ~(bit - 1)}
             return masks[base[-2:]].astype(np.uint32)
-        raise KernelFault(LAUNCH_FAILED, f"{self.kernel.name}: this machine has no {name}")
+        raise KernelFault(LAUNCH_FAILED, f"{readable(self.kernel.name)}: this machine has no {name}")
 
     # memory -----------------------------------------------------------------------------------------------------------
 
@@ -280,19 +291,19 @@ class _Run:
 
     # warps ------------------------------------------------------------------------------------------------------------
 
-    def _together(self, mask: Any, i: np.ndarray, place: int) -> np.ndarray:
-        """Whether each lane is here; all that a mask names must be."""
-        here = np.zeros(self.lanes, bool)
-        here[i] = True
-        thread = i % self.threads
-        first = i - thread % WARP
-        mask = np.broadcast_to(mask, len(i)).astype(np.uint64)
-        for lane in range(WARP):
-            exists = (thread // WARP * WARP + lane < self.threads) & (mask >> np.uint64(lane) & np.uint64(1) == 1)
-            absent = exists & ~here[np.minimum(first + lane, self.lanes - 1)]
-            if absent.any():
-                self.fail(f"lane {lane} of its warp is in the mask, but not here", place, i[absent])
-        return here
+    def _together(self, mask: Any, i: np.ndarray, place: int) -> None:
+        """Check that all lanes of a warp are here that its mask names."""
+        if len(i) == self.lanes:
+            return
+        thread, warps = i % self.threads, -(-self.threads // WARP)
+        warp = i // self.threads * warps + thread // WARP
+        named = np.minimum(self.threads - thread // WARP * WARP, WARP)  # those that there are
+        here = np.bincount(warp, minlength=self.blocks * warps)[warp]
+        if np.ndim(mask) or mask != 0xFFFFFFFF:
+            mask = np.broadcast_to(mask, len(i)) & (0xFFFFFFFF >> (WARP - named)).astype(np.uint32)
+            named, here = mask, self.active(i) & mask
+        if (absent := named != here).any():
+            self.fail("a lane of the warp is in the mask, but not here", place, i[absent])
 
     def shuffle(
         self, mode: str, value: Any, by: Any, clamp: Any, mask: Any, i: np.ndarray, place: int
