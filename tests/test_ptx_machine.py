@@ -162,6 +162,8 @@ def test_words_of_many_bits(memory: Memory) -> None:
         ("cvt.rzi.s32.f32", np.float32([1.9, -1.9, 3e9, -3e9, np.nan]), "i4", [1, -1, 2**31 - 1, -(2**31), 0]),
         ("cvt.rni.s64.f64", np.float64([2.5, 3.5, np.nan, 1e30]), "i8", [2, 4, -(2**63), 2**63 - 1]),
         ("cvt.rzi.u32.f32", np.float32([-1, 1e10, 7.5]), "u4", [0, 2**32 - 1, 7]),
+        ("cvt.rzi.u64.f64", np.float64([-1, 1e30, 2**60, np.nan]), "u8", [0, 2**64 - 1, 2**60, 2**63]),
+        ("cvt.rzi.u16.f64", np.float64([-1, 1e30, 7.5, np.nan]), "u2", [0, 2**16 - 1, 7, 2**15]),
         ("cvt.rmi.f32.f32", np.float32([1.5, -1.5]), "f4", [1, -2]),
         ("cvt.rpi.f64.f64", np.float64([1.5, -1.5]), "f8", [2, -1]),
         ("cvt.rn.f32.s64", np.int64([2**24 + 1, 2**62 + 1]), "f4", [2**24, 2**62]),
@@ -270,8 +272,8 @@ def test_atomics(memory: Memory, action: str, expected: int) -> None:
 
 
 def test_compare_and_swap(memory: Memory) -> None:
-    body = "atom.global.cas.b32 %r4, [%rd0], %r0, 7; red.global.add.u32 [%rd0+4], 1;"
-    assert run(memory, body, np.array([5, 0], "u4"), threads=32)[0].tolist() == [0, 32] or True
+    body = "atom.global.cas.b32 %r4, [%rd0], %r0, 40; red.global.add.u32 [%rd0+4], 1;"
+    assert run(memory, body, np.array([5, 0], "u4"), threads=32)[0].tolist() == [40, 32]
 
 
 def test_functions_and_local_memory(memory: Memory) -> None:

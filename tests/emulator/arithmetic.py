@@ -180,7 +180,9 @@ def converted(value: Any, kind: str, rounding: str, saturate: bool) -> Any:
     if to.kind == "f":
         return whole.astype(to)
     limits = np.iinfo(to)
-    nothing = 0 if source != np.float64 and to.itemsize < 8 else limits.min if to.kind == "i" else 1 << 63
-    inside = np.where(np.isnan(whole) | (whole < float(limits.min)) | (whole >= float(limits.max)), 0, whole)
-    found = np.where(whole >= float(limits.max), limits.max, np.where(whole < float(limits.min), limits.min, inside.astype(to)))
-    return np.where(np.isnan(whole), to.type(nothing), found.astype(to))
+    nothing = 0 if source != np.float64 and to.itemsize < 8 else limits.min if to.kind == "i" else 1 << 8 * to.itemsize - 1
+    low, high = whole < float(limits.min), whole >= float(limits.max)
+    found = np.where(np.isnan(whole) | low | high, 0, whole).astype(to)
+    for where, bound in ((low, limits.min), (high, limits.max), (np.isnan(whole), nothing)):
+        found = np.where(where, to.type(bound), found)
+    return found

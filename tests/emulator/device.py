@@ -121,14 +121,19 @@ def start() -> Device:
 
 
 def _keep_ptx(device: Device) -> None:
-    """Have numba-cuda tell of each image the PTX that it linked: a GPU runs the one, the emulator the other."""
+    """Have numba-cuda tell of each image the PTX that it is made of: a GPU runs the one, the emulator the other.
+
+    This is the one place where numba-cuda is changed: what its linker returns is loaded as it is, and known again by
+    its digest. Linked with optimisation, as it is by default, the PTX is what comes out of that.
+    """
     from numba.cuda.codegen import CUDACodeLibrary
 
     linked = CUDACodeLibrary.get_cubin
 
     def get_cubin(self: Any, cc: Any = None) -> Any:
         image = linked(self, cc)
-        device.remember(bytes(image.code), "\n".join(self.get_asm_strs(cc)))
+        text = self.get_lto_ptx(cc).rstrip("\0") if self._lto else "\n".join(self.get_asm_strs(cc))
+        device.remember(bytes(image.code), text)
         return image
 
     CUDACodeLibrary.get_cubin = get_cubin
