@@ -14,7 +14,7 @@ Environment: EMULATOR_MEMORY (bytes of a device, 2 GiB), EMULATOR_DEVICES (1), E
 the driver are not implemented).
 """
 
-from emulator.device import start
 from emulator.build import why_not
+from emulator.device import running, start
 
-__all__ = ["start", "why_not"]
+__all__ = ["running", "start", "why_not"]

@@ -43,6 +43,9 @@ def build(folder: Path, name: str = "libcuda.so.1") -> Path:
     asked = _preprocessed(include, '#include "cuda.h"\n' + "\n".join(f'@"{name}" {name}' for name in plain))
     found = re.findall(r'@"(\w+)" (\w+)', asked)
     lines += ["const char *const emulator_names[] = {", *(f'    "{name}", "{full}",' for name, full in found), "    0};"]
+    errors = re.findall(r"(CUDA_(?:ERROR_\w+|SUCCESS))\s*=\s*(\d+)", (include / "cuda.h").read_text())
+    lines += ["const char *emulator_error(int code) {", "    switch (code) {"]
+    lines += [*(f'    case {code}: return "{name}";' for name, code in errors), "    default: return 0;", "    }", "}"]
     stubs.write_text("\n".join(lines) + "\n")
     options = ["-std=gnu11", "-O2", "-fPIC", "-shared", f"-I{include}", f"-Wl,-soname,{name}", "-pthread"]
     subprocess.run(["gcc", *options, SOURCE, stubs, "-o", library, "-lm", "-ldl"], check=True)

@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from emulator.machine import Memory
 from numpy.lib.stride_tricks import as_strided
 
-from emulator.machine import Memory
+Enqueue = Callable[[int, Callable[[], None]], None]
 
 
-def replace(memory: Memory) -> None:
+def replace(memory: Memory, enqueue: Enqueue) -> None:
     """Put them in the place of nvmath's bindings, where these are installed."""
     try:
         from nvmath.bindings import cublas
     except ImportError:
         return
-    library = _Cublas(memory)
+    library = _Cublas(memory, enqueue)
     for name in ("create", "destroy", "set_stream", "set_math_mode", "set_workspace", "gemm_strided_batched_ex"):
         setattr(cublas, name, getattr(library, name))
 
 
 class _Cublas:
-    def __init__(self, memory: Memory) -> None:
-        self.memory, self.handles, self.streams = memory, itertools.count(1), dict[int, int]()
+    def __init__(self, memory: Memory, enqueue: Enqueue) -> None:
+        self.memory, self.enqueue = memory, enqueue
+        self.handles, self.streams = itertools.count(1), dict[int, int]()
 
     def create(self) -> int:
         handle = next(self.handles)
@@ -53,27 +56,40 @@ class _Cublas:
         stride_a: int, b: int, b_type: int, ldb: int, stride_b: int, beta: int, c: int, c_type: int, ldc: int,
         stride_c: int, batch_count: int, compute_type: int, algo: int,
     ) -> None:  # fmt: skip
-        """C = alpha op(A) op(B) + beta C of a batch; C is not read where beta is 0."""
-        from nvmath import CudaDataType
+        """C = alpha op(A) op(B) + beta C of each of a batch; C is not read where beta is 0."""
         from nvmath.bindings.cublas import ComputeType
 
-        assert handle in self.streams
-        kinds = {CudaDataType.CUDA_R_32F: np.float32, CudaDataType.CUDA_R_64F: np.float64, CudaDataType.CUDA_R_16F: np.float16}
         scale = np.float64 if compute_type == ComputeType.COMPUTE_64F else np.float32
-        factor, old = (scale(np.ctypeslib.as_array((ctypes.c_char * scale().itemsize).from_address(each)).view(scale)[0]) for each in (alpha, beta))
-        shapes = ((m, k) if transa == 0 else (k, m)), ((k, n) if transb == 0 else (n, k)), (m, n)
-        given = zip((a, b, c), (a_type, b_type, c_type), shapes, (lda, ldb, ldc), (stride_a, stride_b, stride_c), strict=True)
-        left, right, out = (self._matrices(address, kinds[kind], shape, ld, stride, batch_count) for address, kind, shape, ld, stride in given)
-        left = left.swapaxes(1, 2) if transa else left
-        right = right.swapaxes(1, 2) if transb else right
-        product = factor * np.matmul(left.astype(scale), right.astype(scale))
-        out[...] = product if old == 0 else product + old * out
-    
-    def _matrices(self, address: int, dtype: Any, shape: tuple[int, int], ld: int, stride: int, count: int) -> np.ndarray:
+        factor, old = (_number(each, scale) for each in (alpha, beta))  # of the host, read before the call returns
+        shapes = (k, m) if transa else (m, k), (n, k) if transb else (k, n), (m, n)
+        leading, strides, kinds = (lda, ldb, ldc), (stride_a, stride_b, stride_c), (a_type, b_type, c_type)
+        for (rows, _), ld in zip(shapes, leading, strict=True):
+            if ld < max(1, rows) or min(m, n, k, batch_count) < 0:
+                raise ValueError(f"CUBLAS_STATUS_INVALID_VALUE: a leading dimension of {ld} for {rows} rows")
+
+        def multiply() -> None:
+            given = zip((a, b, c), kinds, shapes, leading, strides, strict=True)
+            left, right, out = (self._matrices(*each, batch_count) for each in given)
+            left, right = (left.swapaxes(1, 2) if transa else left), (right.swapaxes(1, 2) if transb else right)
+            product = factor * np.matmul(left.astype(scale), right.astype(scale))
+            out[...] = product if old == 0 else product + old * out
+
+        self.enqueue(self.streams[handle], multiply)
+
+    def _matrices(
+        self, address: int, kind: int, shape: tuple[int, int], ld: int, stride: int, count: int
+    ) -> np.ndarray:
+        from nvmath import CudaDataType
+
+        kinds = {CudaDataType.CUDA_R_32F: "f4", CudaDataType.CUDA_R_64F: "f8", CudaDataType.CUDA_R_16F: "f2"}
         rows, columns = shape
-        if ld < max(1, rows):
-            raise ValueError(f"a leading dimension of {ld} for {rows} rows")
-        size = np.dtype(dtype).itemsize
-        needed = (count - 1) * stride + (columns - 1) * ld + rows if rows and columns else 0
+        dtype = np.dtype(kinds[CudaDataType(kind)])
+        needed = (count - 1) * stride + (columns - 1) * ld + rows if rows and columns and count else 0
         flat = self.memory.array(address, needed, dtype)
-        return as_strided(flat, (count, rows, columns), (stride * size, size, ld * size))
+        if not needed:
+            return np.empty((count, rows, columns), dtype)
+        return as_strided(flat, (count, rows, columns), (stride * dtype.itemsize, dtype.itemsize, ld * dtype.itemsize))
+
+
+def _number(address: int, dtype: Any) -> Any:
+    return np.frombuffer(ctypes.string_at(address, np.dtype(dtype).itemsize), dtype)[0]

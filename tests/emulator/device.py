@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,26 @@ class Device:
             ),
         )
         self.driver.emulator_connect(*self._callbacks)
+        self._calls: list[Callable[[], None]] = []  # kept, for graphs may repeat them
+        self._host_function = ctypes.CFUNCTYPE(None, pointer)(self._call)
+        self.driver.cuLaunchHostFunc.argtypes = [pointer, pointer, pointer]
 
     def remember(self, image: bytes, text: str) -> None:
         """Keep the PTX that an image was made of."""
         self.texts[hashlib.sha256(image[: image_size(image)]).hexdigest()] = text
+
+    def enqueue(self, stream: int, call: Callable[[], None]) -> None:
+        """Have a stream call a function that works on the device's memory."""
+        self._calls.append(call)
+        code = self.driver.cuLaunchHostFunc(stream, self._host_function, len(self._calls))
+        if code:
+            raise RuntimeError(f"CUBLAS_STATUS_EXECUTION_FAILED: the driver says {code}")
+
+    def _call(self, number: int) -> None:
+        try:
+            self._calls[number - 1]()
+        except KernelFault as error:
+            self.driver.emulator_fault(self._fault(error.code, f"cuBLAS: {error}"))
 
     def _load(self, library: int, image: int) -> int:
         header = ctypes.string_at(image, 4)
@@ -74,7 +91,10 @@ class Device:
         program, name = self.programs[library], name.decode()
         if name not in program.module.functions:
             return _NOT_FOUND
-        kernel = program.kernel(name)
+        try:
+            kernel = program.kernel(name)
+        except PtxError as error:
+            return self._fault(_INVALID_IMAGE, str(error))
         offsets, sizes = param_table(kernel)
         found = about.contents
         found.id, found.count, found.shared, found.local = len(self.kernels), len(sizes), kernel.shared, kernel.local
@@ -116,8 +136,13 @@ def start() -> Device:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     device = Device(build(folder))
     _keep_ptx(device)
-    cublas.replace(device.memory)
+    cublas.replace(device.memory, device.enqueue)
     return device
+
+
+def running() -> bool:
+    """Whether the emulated device is switched on."""
+    return start.cache_info().currsize > 0
 
 
 def _keep_ptx(device: Device) -> None:

@@ -319,7 +319,11 @@ static CUresult run(const Op *op) {
         CUresult result = self.launch(op->kernel->about.id, op->dims, op->shared, op->bytes, op->kernel->about.size);
         thread.depth--;
         return result;
-    case HOST_FUNCTION: op->function(op->data); break;
+    case HOST_FUNCTION:
+        thread.stack[thread.depth++] = op->context;
+        op->function(op->data);
+        thread.depth--;
+        break;
     case FREE: release(op->to, 0); break;
     case NOTHING: break;
     }
@@ -332,7 +336,8 @@ static CUresult drain(void) {
     busy = 1;
     for (Op *op; (op = self.pending.first);) {
         CUresult *fault = &op->context->fault;
-        if (*fault == CUDA_SUCCESS) *fault = run(op);
+        CUresult result = *fault ? *fault : run(op);
+        if (result) *fault = result;
         self.pending.first = op->next;
         if (!op->next) self.pending.last = NULL;
         free(op->bytes);
@@ -612,7 +617,11 @@ CUresult cuCtxGetDevice_v2(CUdevice *device, CUcontext context) { *device = cont
 CUresult cuCtxGetId(CUcontext context, unsigned long long *id) { *id = (context ? context : current())->device + 1; return CUDA_SUCCESS; }
 CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) { *least = 0; *greatest = -5; return CUDA_SUCCESS; }
 CUresult cuCtxSynchronize(void) { NOT_IN_CAPTURE; return drain(); }
-CUresult cuGetErrorName(CUresult error, const char **text) { (void)error; *text = "an error of the emulated device"; return CUDA_SUCCESS; }
+extern const char *emulator_error(int code);
+CUresult cuGetErrorName(CUresult error, const char **text) {
+    *text = emulator_error(error);
+    return *text ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
 CUresult cuGetErrorString(CUresult error, const char **text) { return cuGetErrorName(error, text); }
 
 /* streams, events, capture ----------------------------------------------------------------------------------------- */
@@ -959,7 +968,7 @@ void emulator_connect(void *load, void *find, void *global, void *launch) {
     self.launch = launch;
 }
 int emulator_allocate(uint64_t *address, uint64_t size) { LOCK; return allocate(address, size, NULL); }
-uint64_t emulator_bytes(uint64_t address) { return (uint64_t)bytes_of(address); }
+uint64_t emulator_bytes(uint64_t address, uint64_t size) { LOCK; return within(address, size) ? 0 : (uint64_t)bytes_of(address); }
 void emulator_fault(int code) { LOCK; current()->fault = code; }
 
 typedef struct { uint8_t *shared, *local; uint64_t shared_size, local_size, threads; } Launch; /* as in machine.py */

@@ -62,7 +62,7 @@ class Memory:
             pointer, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, count, pointer, pointer, pointer, pointer,
         ]  # fmt: skip
         library.emulator_bytes.restype = ctypes.c_uint64
-        library.emulator_bytes.argtypes = [ctypes.c_uint64]
+        library.emulator_bytes.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
         for kind, function in (("f", library.emulator_fma32), ("d", library.emulator_fma64)):
             function.restype, function.argtypes = None, [count, pointer, pointer, pointer, pointer]
             arithmetic.fused[kind] = function
@@ -77,13 +77,17 @@ class Memory:
 
     def write(self, address: int, data: bytes) -> None:
         """Store bytes."""
-        ctypes.memmove(self.library.emulator_bytes(address), data, len(data))
+        self.array(address, len(data), np.uint8)[:] = np.frombuffer(data, np.uint8)
 
     def array(self, address: int, count: int, dtype: Any) -> np.ndarray:
         """What lies at an address, not copied."""
-        size = max(count, 1) * np.dtype(dtype).itemsize
-        raw = (ctypes.c_char * size).from_address(self.library.emulator_bytes(address))
-        return np.frombuffer(raw, dtype, count)
+        size = count * np.dtype(dtype).itemsize
+        if not size:
+            return np.empty(0, dtype)
+        bytes_there = self.library.emulator_bytes(address, size)
+        if not bytes_there:
+            raise KernelFault(ILLEGAL_ADDRESS, f"{size} bytes at {address:#x} are not all of one allocation")
+        return np.frombuffer((ctypes.c_char * size).from_address(bytes_there), dtype, count)
 
 
 class Program:
@@ -99,9 +103,10 @@ class Program:
         self.pieces: dict[str, Any] = {}
 
     def kernel(self, name: str) -> Kernel:
-        """A kernel by its name."""
+        """A kernel by its name, made ready to run."""
         if name not in self.kernels:
             self.kernels[name] = self.module.kernel(name)
+            self.pieces[name] = translated(self.kernels[name])
         return self.kernels[name]
 
     def launch(self, name: str, grid: Sequence[int], block: Sequence[int], params: bytes, shared: int = 0) -> None:
@@ -113,8 +118,6 @@ class Program:
             Where it does what a GPU punishes.
         """
         kernel = self.kernel(name)
-        if name not in self.pieces:
-            self.pieces[name] = translated(kernel)
         with np.errstate(all="ignore"):
             _Run(kernel, self.memory, grid, block, params, shared).to_end(self.pieces[name])
 
