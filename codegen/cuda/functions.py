@@ -17,7 +17,6 @@ from graphc.codegen.vector_math import maximum, minimum
 SIMULATED = bool(config.ENABLE_CUDASIM)
 _WARP = 32
 _ALL = 0xFFFFFFFF
-config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small problems have small grids, and numba-cuda would warn of each
 
 
 class Kernel:
