@@ -14,7 +14,7 @@ import numpy as np
 from graphc.build import Built, build
 from graphc.codegen.threads import thread_count
 from graphc.data_files import read_parameters, write_atomically
-from graphc.device import STORAGE, check_device
+from graphc.device import STORAGE, check_device, on_host
 from graphc.executable import Quick
 from graphc.feeds import unknown_name
 from graphc.initializers import initial_value
@@ -236,7 +236,8 @@ class Trainer:
             try:
                 return DeviceBatches(step, arrays, self._blocks, size)
             except DeviceMemoryError:  # then batches are gathered on the host
-                pass
+                if not all(map(on_host, arrays)):
+                    raise
         return BatchRunner(step, arrays, self._blocks, size)
 
     def _epochs(

@@ -1,0 +1,177 @@
+"""What only a GPU knows, and not numba-cuda's simulator (`tests/test_emulated.py` runs this on the emulated device)."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numba.core import config
+
+import graphc
+from graphc import SGD, Input, Param, Trainer
+from graphc.ir.errors import DeviceMemoryError, FeedTypeError, FeedValueError
+
+if importlib.util.find_spec("numba_cuda") is None:
+    pytest.skip("numba-cuda is not installed", allow_module_level=True)
+from numba import cuda
+
+if config.ENABLE_CUDASIM or not cuda.is_available():
+    pytest.skip("needs an NVIDIA GPU", allow_module_level=True)
+
+x = Input(("N",), "float32", name="x")
+needs_two = pytest.mark.skipif(len(cuda.gpus) < 2, reason="needs two GPUs")
+
+
+def values(size: int) -> np.ndarray:
+    return np.arange(size, dtype=np.float32)
+
+
+class Exported:
+    """An array of another library, which gives it by DLPack alone."""
+
+    def __init__(self, array: Any) -> None:
+        from cuda.core.utils import StridedMemoryView
+
+        self._view = StridedMemoryView.from_any_interface(array, stream_ptr=-1)
+
+    def __dlpack_device__(self) -> Any:
+        return self._view.__dlpack_device__()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._view.__dlpack__(**options)
+
+
+@pytest.mark.parametrize("size", [6, 40_000])
+def test_feeds_by_dlpack(size: int) -> None:
+    program = graphc.compile(x + 1, target="cuda")
+    for k in range(4):
+        array = Exported(cuda.to_device(values(size) * k))
+        assert program(x=array).copy_to_host().tolist() == (values(size) * k + 1).tolist()
+    with pytest.raises(FeedTypeError, match=r"x wants float32 of shape \(N,\), got a device array of float64"):
+        program(x=Exported(cuda.to_device(np.ones(size))))
+
+
+def test_feeds_of_the_host_by_dlpack() -> None:
+    class OnHost:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            return values(3)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 1, 0
+
+    assert graphc.compile(x + 1, target="cuda")(x=OnHost()).copy_to_host().tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [lambda y: y, lambda y: y[1:], lambda y: y.reshape(2, -1), lambda y: y.view(np.int32)],
+    ids=["whole", "slice", "reshape", "view"],
+)
+@pytest.mark.parametrize("size", [6, 40_000])
+def test_results_are_not_overwritten_while_a_part_of_them_is_held(part: Any, size: int) -> None:
+    program = graphc.compile(x + 1, target="cuda")
+    held = []
+    for k in range(6):
+        held.append((k, part(program(x=values(size) * k))))
+        for past, array in held:
+            np.testing.assert_array_equal(array.copy_to_host(), part(values(size) * past + 1))
+        if k == 3:
+            del held[1:]
+
+
+def test_memory_of_results_is_used_again() -> None:
+    program = graphc.compile(x + 1, target="cuda")
+    places = set()
+    for k in range(8):
+        result = program(x=values(40_000) * k)
+        places.add(result.__cuda_array_interface__["data"][0])
+    assert len(places) <= 3  # the first call's own, and two that are lent in turn
+
+
+def test_steps_do_not_wait() -> None:
+    """What a step returns is read later, and is that step's."""
+    weight = Param(np.ones(3, np.float32), name="weight")
+    trainer = Trainer(np.sum(weight * weight), SGD(0.25), target="cuda")
+    losses = [trainer.step() for _ in range(6)]
+    np.testing.assert_allclose([float(loss.copy_to_host()) for loss in losses], 3 * 0.25 ** np.arange(6))
+
+
+def test_more_memory_than_there_is() -> None:
+    program = graphc.compile(np.exp(x[:, None] * x), target="cuda")
+    small = program(x=values(3)).copy_to_host()
+    with pytest.raises(DeviceMemoryError) as caught:
+        program(x=values(2_000_000))
+    text = str(caught.value)
+    assert text.startswith("graph: out of device memory: 16,000,000,000,000 bytes more are needed; the largest of ")
+    assert "exp_0: f32[N,N] (16,000,000,000,000)" in text
+    assert text.endswith("\n  feed fewer examples at a time")
+    assert program(x=values(3)).copy_to_host().tolist() == small.tolist()
+
+
+@needs_two
+def test_an_array_on_another_device() -> None:
+    program = graphc.compile(x + 1, target="cuda")
+    with cuda.gpus[1]:
+        array = cuda.to_device(values(3))
+    with pytest.raises(FeedValueError) as caught:
+        program(x=array)
+    assert str(caught.value) == (
+        "x lies on device 1, and device 0 is current\n"
+        "  copy it there, or call the program with numba.cuda.gpus[1] current"
+    )
+
+
+@needs_two
+def test_a_program_on_another_device() -> None:
+    weight = Param(np.ones(3, np.float32), name="weight")
+    on_second = graphc.compile(weight * 2, target="cuda")
+    shared = graphc.compile(weight * 3, target="cuda", params=on_second.params)
+    with cuda.gpus[1]:
+        assert on_second().copy_to_host().tolist() == [2, 2, 2]
+    with pytest.raises(FeedValueError, match="was called on device 1, and device 0 is current"):
+        on_second()
+    with pytest.raises(FeedValueError) as caught:
+        shared()
+    assert str(caught.value) == (
+        "the parameters are on device 1, and device 0 is current\n"
+        "  call the program with numba.cuda.gpus[1] current"
+    )
+    assert on_second.params["weight"].tolist() == [1, 1, 1]
+
+
+FAULT = """
+import graphc, numpy as np
+from numba import cuda
+
+@cuda.jit
+def overrun(x):
+    x[1 << 40] = 1
+
+program = graphc.compile(graphc.Input((3,), name="x") + 1, target="cuda")
+overrun[1, 1](cuda.to_device(np.ones(3)))
+try:
+    for _ in range(3):
+        program(x=np.ones(3))
+        cuda.synchronize()
+except graphc.GraphcError as error:
+    print(type(error).__name__, error)
+except Exception as error:
+    try:
+        program(x=np.ones(3))
+    except graphc.GraphcError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_kernel_that_fails(tmp_path: Path) -> None:
+    """In a process of its own, which cannot use the device after it."""
+    script = tmp_path / "fault.py"
+    script.write_text(FAULT, encoding="utf-8")
+    emulated = ["-m", "emulator"] if "emulator" in sys.modules else []
+    done = subprocess.run([sys.executable, *emulated, script], capture_output=True, text=True, check=False)
+    assert "DeviceError a kernel failed on the device (CUDA_ERROR_ILLEGAL_ADDRESS), in this call" in done.stdout, done
