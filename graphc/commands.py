@@ -36,6 +36,7 @@ from graphc.passes.manager import sample_feed, sample_sizes
 from graphc.planner import Planner, views_of
 from graphc.program import Program, compile, declared_program
 from graphc.task_text import tasks_text
+from graphc.targets import Cuda, Target, as_target
 from graphc.trainer import Trainer
 from graphc.views import View, topological
 
@@ -162,7 +163,18 @@ def _variant(view: View) -> str:
 
 
 def _text_program(request: Request, view: View, wrt: Any) -> Program:
-    return declared_program(view, wrt, request.options["target"], seed=request.options["seed"])
+    return declared_program(view, wrt, _target(request), seed=request.options["seed"])
+
+
+def _target(request: Request) -> Target:
+    """The target, with the options that a GPU has."""
+    options = request.options
+    cuda = Cuda(matmul_precision=options["matmul_precision"], deterministic=options["deterministic"] == "true")
+    if options["target"] == "cuda":
+        return cuda
+    if cuda != Cuda():
+        raise UsageError("matmul_precision and deterministic are for target:cuda")
+    return as_target(options["target"])
 
 
 def _wrt(request: Request, view: View) -> list[View]:
@@ -211,7 +223,7 @@ def _value(request: Request) -> Any:
     built = build([view])
     feeds = _feeds(request, built)
     program = compile(
-        view, target=options["target"], params=_params(request, built), seed=options["seed"],
+        view, target=_target(request), params=_params(request, built), seed=options["seed"],
         threads=options["threads"] or None,
     )  # fmt: skip
     return program(**feeds)
@@ -226,7 +238,7 @@ def train(request: Request) -> int:
     data = _feeds(request, built)
     trainer = Trainer(
         loss, OPTIMIZERS[options["optimizer"]](options["lr"]), metrics, wrt=request.option_views("wrt") or "params",
-        target=options["target"], params=_params(request, built), seed=options["seed"],
+        target=_target(request), params=_params(request, built), seed=options["seed"],
         threads=options["threads"] or None,
     )  # fmt: skip
     training, held_out = _split(built.graph, data, trainer.batched, options["validation"])

@@ -49,6 +49,8 @@ def _names(text: str) -> list[str]:
 
 OPTIONS: Mapping[str, Option] = {
     "target": Option("cpu", _choice("cpu", "cuda", "interpret")),
+    "matmul_precision": Option("float32", _choice("float32", "tensorfloat32", "bfloat16")),
+    "deterministic": Option("false", _choice("false", "true")),
     "seed": Option("0", _number(int, "an integer from 0", lambda value: value >= 0)),
     "threads": Option("0", _number(int, "a number of threads, 0 for all", lambda value: value >= 0)),
     "wrt": Option(None, _names),

@@ -359,7 +359,7 @@ def test_a_script_brings_data_and_defaults(run: Run) -> None:
     outcome = run("--train loss", data=own, opts=opts)
     assert outcome.err.splitlines()[0] == "5 examples to train on, 5 held out"
     assert run("--train loss --opts validation:0.1", data=own, opts=opts).err.startswith("9 examples to train on")
-    assert "lr:0.001 epochs:1\n" in run("--help", opts=opts).out
+    assert "lr:0.001 epochs:1 " in run("--help", opts=opts).out
 
 
 def test_the_exit_status_of_a_script() -> None:
@@ -467,6 +467,7 @@ def test_a_computation_that_says_no_has_status_1(run: Run, line: str) -> None:
     ("text", "message"),
     [
         ("epoch:3", "no option 'epoch'; did you mean 'epochs'?"),
+        ("deterministic:yes", "the option deterministic cannot be 'yes': there are false, true"),
         ("epochs", "--opts wants name:value pairs, got 'epochs'"),
         ("epochs:many", "the option epochs cannot be 'many': it is a positive integer"),
         ("epochs:0", "the option epochs cannot be '0': it is a positive integer"),
@@ -486,11 +487,24 @@ def test_a_wrong_option_is_refused(text: str, message: str) -> None:
     assert str(error.value) == message
 
 
+def test_options_of_a_gpu(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    class Wide(Planner):
+        a, b = Input((300, 400), "float32"), Input((400, 500), "float32")
+        product = a @ b
+
+    assert main(Wide, ["wide.py", "--plan", "product", "--opts", "target:cuda,matmul_precision:bfloat16"]) == 0
+    assert 'matmul(a, b, product, stream, precision="bfloat16")' in capsys.readouterr().out
+    outcome = run("--plan loss --opts deterministic:true")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith("small.py: matmul_precision and deterministic are for target:cuda")
+
+
 def test_options_are_the_users_then_the_scripts_then_the_tables() -> None:
     options = read_options("lr:0.5,wrt:a+b", {"lr": 0.1, "epochs": 3, "metrics": ("p", "q"), "seed": None})
     assert options == {
-        "target": "cpu", "seed": 0, "threads": 0, "wrt": ["a", "b"], "optimizer": "adam", "lr": 0.5, "epochs": 3,
-        "batch_size": 64, "validation": 0.2, "metrics": ["p", "q"],
+        "target": "cpu", "matmul_precision": "float32", "deterministic": "false", "seed": 0, "threads": 0,
+        "wrt": ["a", "b"], "optimizer": "adam", "lr": 0.5, "epochs": 3, "batch_size": 64, "validation": 0.2,
+        "metrics": ["p", "q"],
     }  # fmt: skip
     with pytest.raises(UsageError, match="no option 'epocs'"):
         read_options(None, {"epocs": 3})
