@@ -25,6 +25,7 @@ import graphc
 from graphc import Input
 from graphc.ir.errors import DeviceMemoryError
 
+pytestmark = pytest.mark.filterwarnings("ignore:Grid size")  # of numba-cuda, of small grids
 OK = driver.CUresult.CUDA_SUCCESS
 UNSUPPORTED, INVALIDATED, IMPLICIT = (
     getattr(driver.CUresult, f"CUDA_ERROR_STREAM_CAPTURE_{name}") for name in ("UNSUPPORTED", "INVALIDATED", "IMPLICIT")

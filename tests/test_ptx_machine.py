@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,9 @@ HEAD = ".version 8.0\n.target sm_90\n.address_size 64\n"
 ADDRESSES = """
     mov.u32 %r0, %ctaid.x; mov.u32 %r1, %ntid.x; mov.u32 %r2, %tid.x; mad.lo.s32 %r0, %r0, %r1, %r2;
 """
-REGISTERS = ".reg .pred %p<9>; .reg .b16 %h<9>; .reg .b32 %r<19>; .reg .f32 %f<9>; .reg .b64 %rd<19>; .reg .f64 %d<9>;"
-SIZES = {"b16": 2, "u16": 2, "s16": 2, "u8": 1, "s8": 1, "f16": 2, "u32": 4, "s32": 4, "b32": 4, "f32": 4}
-DTYPES = {"u8": "u1", "s8": "i1", "u16": "u2", "s16": "i2", "b16": "u2", "u32": "u4", "s32": "i4", "b32": "u4", "u64": "u8",
-          "s64": "i8", "b64": "u8", "f32": "f4", "f64": "f8"}  # fmt: skip
-NAMES = {1: "%h", 2: "%h", 4: "%r", 8: "%rd1"}
+REGISTERS = """
+    .reg .pred %p<9>; .reg .b16 %h<9>; .reg .b32 %r<19>; .reg .f32 %f<9>; .reg .b64 %rd<19>; .reg .f64 %d<9>;
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +42,9 @@ def on_device(memory: Memory, array: np.ndarray) -> tuple[int, np.ndarray]:
     return address, there
 
 
-def run(memory: Memory, body: str, *arrays: np.ndarray, blocks: int = 1, threads: int | None = None, outside: str = "") -> list[np.ndarray]:
+def run(
+    memory: Memory, body: str, *arrays: np.ndarray, blocks: int = 1, threads: int | None = None, outside: str = ""
+) -> list[np.ndarray]:
     """What a kernel makes of arrays; %r0 is the number of a thread, and %rd0, ... are the addresses of the arrays."""
     params = ", ".join(f".param .u64 p{k}" for k in range(len(arrays)))
     loads = "".join(f"ld.param.u64 %rd{k}, [p{k}];" for k in range(len(arrays)))
@@ -66,11 +65,14 @@ def element(array: int, dtype: Any, register: str, store: bool = False) -> str:
 
 def apply(memory: Memory, operation: str, dtype: Any, *operands: np.ndarray) -> np.ndarray:
     """One instruction on arrays."""
+
     def names(dtype: Any) -> str:
         dtype = np.dtype(dtype)
         return {"f4": "%f", "f8": "%d"}.get(dtype.str[1:], {1: "%h", 2: "%h", 4: "%r1", 8: "%rd1"}[dtype.itemsize])
 
-    loads = "".join(element(k + 1, operand.dtype, f"{names(operand.dtype)}{k + 1}") for k, operand in enumerate(operands))
+    loads = "".join(
+        element(k + 1, operand.dtype, f"{names(operand.dtype)}{k + 1}") for k, operand in enumerate(operands)
+    )
     given = ", ".join(f"{names(operand.dtype)}{k + 1}" for k, operand in enumerate(operands))
     body = f"{loads} {operation} {names(dtype)}4, {given}; {element(0, dtype, f'{names(dtype)}4', store=True)}"
     return run(memory, body, np.zeros(len(operands[0]), dtype), *operands)[0]
@@ -92,8 +94,10 @@ def integers(dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize(
     ("operation", "function"),
-    [("add.rn", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div.rn", np.divide), ("copysign", lambda a, b: np.copysign(b, a)),
-     ("max", np.fmax), ("min", np.fmin)],
+    [
+        ("add.rn", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div.rn", np.divide),
+        ("copysign", lambda a, b: np.copysign(b, a)), ("max", np.fmax), ("min", np.fmin),
+    ],
 )  # fmt: skip
 def test_floats(memory: Memory, operation: str, function: Callable[..., Any], dtype: str) -> None:
     a, b = FLOATS[dtype], np.roll(FLOATS[dtype], 3)
@@ -134,13 +138,18 @@ def test_integers_as_in_c(memory: Memory, dtype: str) -> None:
     pairs = [(int(x), int(y)) for x, y in zip(a, b, strict=True)]
     quotients = [abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1) for x, y in pairs]
     assert apply(memory, f"div.{kind}", dtype, a, b).tolist() == quotients
-    assert apply(memory, f"rem.{kind}", dtype, a, b).tolist() == [x - q * y for q, (x, y) in zip(quotients, pairs, strict=True)]
+    assert apply(memory, f"rem.{kind}", dtype, a, b).tolist() == [
+        x - q * y for q, (x, y) in zip(quotients, pairs, strict=True)
+    ]
     assert apply(memory, f"mul.hi.{kind}", dtype, a, b).tolist() == [x * y >> bits for x, y in pairs]
     by = (np.arange(len(a)) * 3 % 80).astype("u4")
     signs = [-1 if x < 0 else 0 for x in a.tolist()]
     expected = [x >> int(n) if n < bits else sign for x, n, sign in zip(a.tolist(), by, signs, strict=True)]
     assert apply(memory, f"shr.{kind}", dtype, a, by).tolist() == expected
-    left = [int(x) << int(n) & ((1 << bits) - 1) if n < bits else 0 for x, n in zip(a.view(f"u{a.itemsize}"), by, strict=True)]
+    left = [
+        int(x) << int(n) & ((1 << bits) - 1) if n < bits else 0
+        for x, n in zip(a.view(f"u{a.itemsize}"), by, strict=True)
+    ]
     assert apply(memory, f"shl.b{bits}", f"u{a.itemsize}", a, by).tolist() == left
 
 
@@ -154,6 +163,17 @@ def test_words_of_many_bits(memory: Memory) -> None:
     )
     expected = [int(x) * int(y) + int(x) >> 32 for x, y in zip(a, b, strict=True)]
     assert run(memory, body, np.zeros(len(a), "u4"), a, b)[0].tolist() == expected
+
+
+def test_borrows(memory: Memory) -> None:
+    """A difference of 64 bits by words."""
+    a, b = integers("u8"), np.roll(integers("u8"), 2)
+    body = element(1, "u8", "%rd11") + element(2, "u8", "%rd12") + """
+        { .reg .u32 l, h, k, m; mov.b64 {l, h}, %rd11; mov.b64 {k, m}, %rd12; sub.cc.u32 l, l, k; subc.u32 h, h, m;
+          mov.b64 %rd13, {l, h}; }
+    """  # fmt: skip
+    found = run(memory, body + element(0, "u8", "%rd13", store=True), np.zeros(len(a), "u8"), a, b)[0]
+    np.testing.assert_array_equal(found, a - b)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +300,8 @@ def test_functions_and_local_memory(memory: Memory) -> None:
     """A function that is called twice keeps something in its own frame."""
     outside = """
         .global .align 4 .u32 table[3] = {10, 20, 30};
-        .func (.param .b32 out) pick(.param .b32 k) { .local .align 8 .b8 frame[16]; .reg .b32 %r<4>; .reg .b64 %rd<4>; .reg .pred %p<2>;
+        .func (.param .b32 out) pick(.param .b32 k) { 
+            .local .align 8 .b8 frame[16]; .reg .b32 %r<4>; .reg .b64 %rd<4>; .reg .pred %p<2>;
             ld.param.b32 %r1, [k]; mov.u64 %rd1, frame; cvta.local.u64 %rd2, %rd1;
             st.u32 [%rd2+4], %r1; setp.gt.u32 %p1, %r1, 1; @%p1 bra big;
             ld.local.u32 %r2, [%rd1+4]; mul.wide.u32 %rd3, %r2, 4; mov.u64 %rd0, table; add.s64 %rd3, %rd0, %rd3;
@@ -309,14 +330,16 @@ def test_vectors(memory: Memory) -> None:
 def test_an_access_outside_of_allocations(memory: Memory, store: bool) -> None:
     body = element(0, "u4", "%r4", store=store)
     verb = "st" if store else "ld"
-    with pytest.raises(KernelFault, match=rf"^k: .* outside of all allocations: 0x\w+ \(4 bytes\), thread 7 of block 0, at `{verb}\.") as caught:
+    with pytest.raises(
+        KernelFault, match=rf"^k: .* outside of all allocations: 0x\w+ \(4 bytes\), thread 7 of block 0, at `{verb}\."
+    ) as caught:
         run(memory, body, np.zeros(7, "u4"), threads=10)
     assert caught.value.code == ILLEGAL_ADDRESS
 
 
 def test_shared_memory_ends(memory: Memory) -> None:
     body = REVERSE.replace("BARRIER", "bar.sync 0;").replace("[256]", "[252]")
-    with pytest.raises(KernelFault, match="outside of all allocations: .*, thread 63 of block 0"):
+    with pytest.raises(KernelFault, match=r"outside of all allocations: .*, thread 63 of block 0"):
         run(memory, body, np.zeros(64, "u4"))
 
 

@@ -99,6 +99,12 @@ def summed(a: Any, b: Any, carry: Any) -> tuple[Any, Any]:
     return total.astype(np.uint32), (total >> np.uint64(32)).astype(np.uint32)
 
 
+def subtracted(a: Any, b: Any, borrow: Any) -> tuple[Any, Any]:
+    """a - b - borrow of words, and the borrow out."""
+    total, carry = summed(a, ~b, np.uint32(1) - borrow)
+    return total, np.uint32(1) - carry
+
+
 def shifted_left(a: Any, by: Any) -> Any:
     """a << by, 0 where that is all bits or more."""
     bits = 8 * a.dtype.itemsize
@@ -180,7 +186,9 @@ def converted(value: Any, kind: str, rounding: str, saturate: bool) -> Any:
     if to.kind == "f":
         return whole.astype(to)
     limits = np.iinfo(to)
-    nothing = 0 if source != np.float64 and to.itemsize < 8 else limits.min if to.kind == "i" else 1 << 8 * to.itemsize - 1
+    nothing = (
+        0 if source != np.float64 and to.itemsize < 8 else limits.min if to.kind == "i" else 1 << 8 * to.itemsize - 1
+    )
     low, high = whole < float(limits.min), whole >= float(limits.max)
     found = np.where(np.isnan(whole) | low | high, 0, whole).astype(to)
     for where, bound in ((low, limits.min), (high, limits.max), (np.isnan(whole), nothing)):

@@ -42,7 +42,11 @@ def build(folder: Path, name: str = "libcuda.so.1") -> Path:
     plain = sorted({re.sub(r"_v\d$", "", name) for name in declared} | declared)
     asked = _preprocessed(include, '#include "cuda.h"\n' + "\n".join(f'@"{name}" {name}' for name in plain))
     found = re.findall(r'@"(\w+)" (\w+)', asked)
-    lines += ["const char *const emulator_names[] = {", *(f'    "{name}", "{full}",' for name, full in found), "    0};"]
+    lines += [
+        "const char *const emulator_names[] = {",
+        *(f'    "{name}", "{full}",' for name, full in found),
+        "    0};",
+    ]
     errors = re.findall(r"(CUDA_(?:ERROR_\w+|SUCCESS))\s*=\s*(\d+)", (include / "cuda.h").read_text())
     lines += ["const char *emulator_error(int code) {", "    switch (code) {"]
     lines += [*(f'    case {code}: return "{name}";' for name, code in errors), "    default: return 0;", "    }", "}"]

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from emulator.machine import Memory
 from numpy.lib.stride_tricks import as_strided
+
+from emulator.machine import Memory
 
 Enqueue = Callable[[int, Callable[[], None]], None]
 

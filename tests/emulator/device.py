@@ -46,9 +46,9 @@ class Device:
             ctypes.CFUNCTYPE(ctypes.c_int, number, pointer)(self._load),
             ctypes.CFUNCTYPE(ctypes.c_int, number, ctypes.c_char_p, ctypes.POINTER(_Description))(self._find),
             ctypes.CFUNCTYPE(ctypes.c_int, number, ctypes.c_char_p, pointer, pointer)(self._global),
-            ctypes.CFUNCTYPE(ctypes.c_int, number, ctypes.POINTER(ctypes.c_uint * 6), ctypes.c_uint, pointer, ctypes.c_uint)(
-                self._launch
-            ),
+            ctypes.CFUNCTYPE(
+                ctypes.c_int, number, ctypes.POINTER(ctypes.c_uint * 6), ctypes.c_uint, pointer, ctypes.c_uint
+            )(self._launch),
         )
         self.driver.emulator_connect(*self._callbacks)
         self._calls: list[Callable[[], None]] = []  # kept, for graphs may repeat them
@@ -107,7 +107,10 @@ class Device:
         variable = self.programs[library].module.variables.get(name.decode())
         if variable is None:
             return _NOT_FOUND
-        ctypes.c_uint64.from_address(address).value, ctypes.c_uint64.from_address(size).value = variable.address, variable.size
+        ctypes.c_uint64.from_address(address).value, ctypes.c_uint64.from_address(size).value = (
+            variable.address,
+            variable.size,
+        )
         return 0
 
     def _launch(self, kernel: int, dims: Any, shared: int, params: int, size: int) -> int:

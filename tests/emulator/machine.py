@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from emulator import arithmetic
 from emulator.ptx import LOCAL_WINDOW, SHARED_WINDOW, Kernel, Module
 from emulator.translate import translated
@@ -194,7 +195,9 @@ class _Run:
             if missing.any():
                 block = int(np.argmax(missing))
                 there = f"{arrived[block]} of {self.threads} threads of block {block} wait"
-                raise KernelFault(LAUNCH_FAILED, f"{readable(self.kernel.name)}: {there} at a barrier for others that never come")
+                raise KernelFault(
+                    LAUNCH_FAILED, f"{readable(self.kernel.name)}: {there} at a barrier for others that never come"
+                )
             self.go(place, i)
         self.waiting = {}
 
@@ -279,7 +282,9 @@ class _Run:
             self.fail(f"an address {reason}: {int(address[done]):#x} ({width} bytes)", place, i[done:], code)
         return table
 
-    def atomic(self, action: str, address: Any, given: Sequence[Any], kind: str, i: np.ndarray, place: int) -> np.ndarray:
+    def atomic(
+        self, action: str, address: Any, given: Sequence[Any], kind: str, i: np.ndarray, place: int
+    ) -> np.ndarray:
         """Lanes change memory, one after the other."""
         before = np.empty(len(i), kind)
         address = np.broadcast_to(address, len(i))
@@ -342,7 +347,11 @@ class _Run:
         warps = -(-self.threads // WARP)
         warp = i // self.threads * warps + i % self.threads // WARP
         bits = np.zeros(self.blocks * warps, np.uint32)
-        np.bitwise_or.at(bits, warp, np.where(condition, np.uint32(1) << (i % self.threads % WARP).astype(np.uint32), 0).astype(np.uint32))
+        np.bitwise_or.at(
+            bits,
+            warp,
+            np.where(condition, np.uint32(1) << (i % self.threads % WARP).astype(np.uint32), 0).astype(np.uint32),
+        )
         return bits[warp]
 
 

@@ -7,7 +7,7 @@ to do. Parameters of called functions lie in local memory.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 SHARED_WINDOW, LOCAL_WINDOW = 0x100000000000, 0x200000000000  # as in driver.c

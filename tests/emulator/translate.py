@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
 from emulator import arithmetic
-from emulator.ptx import SHARED_WINDOW, LOCAL_WINDOW, Instruction, Kernel, PtxError
+from emulator.ptx import LOCAL_WINDOW, SHARED_WINDOW, Instruction, Kernel, PtxError
 
 _ENDS = {"bra", "ret", "exit", "trap", "unknown"}
 _WAITS = {"bar", "barrier"}
-_SPECIAL = re.compile(r"%(tid|ntid|ctaid|nctaid)\.([xyz])|%(laneid|warpid|nwarpid|lanemask_\w\w|clock|clock64|globaltimer)$")
+_SPECIAL = re.compile(
+    r"%(tid|ntid|ctaid|nctaid)\.([xyz])|%(laneid|warpid|nwarpid|lanemask_\w\w|clock|clock64|globaltimer)$"
+)
 _COMPARISONS = {
     "eq": "{0} == {1}", "ne": "({0} < {1}) | ({0} > {1})", "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}",
     "ge": "{0} >= {1}", "lo": "{0} < {1}", "ls": "{0} <= {1}", "hi": "{0} > {1}", "hs": "{0} >= {1}",
@@ -40,7 +43,8 @@ _INTEGERS = {
     "popc": "np.bitwise_count({0}).astype(np.uint32)", "clz": "leading_zeros({0})", "brev": "reversed_bits({0})",
     "prmt": "permuted({0}, {1}, {2})",
 }  # fmt: skip
-_CARRIES = {  # sum of what, with the carry in where the operation takes it
+_CARRIES = {  # the sum of what, and of the carry where the operation takes it; for sub the difference, and the borrow
+    "sub": "{0}, {1}", "subc": "{0}, {1}",
     "add": "{0}, {1}", "addc": "{0}, {1}", "mad.lo": "{0} * {1}, {2}", "madc.lo": "{0} * {1}, {2}",
     "mad.hi": "upper({0}, {1}), {2}", "madc.hi": "upper({0}, {1}), {2}",
 }  # fmt: skip
@@ -76,7 +80,9 @@ def translated(kernel: Kernel) -> dict[int, Callable[..., Any]]:
 
 
 def _names(instruction: Instruction) -> list[str]:
-    return re.findall(r"(?<![\w.$])[%$A-Za-z_][\w$]*(?:<[\d.]+>)?", " ".join((*instruction.operands, instruction.guard)))
+    return re.findall(
+        r"(?<![\w.$])[%$A-Za-z_][\w$]*(?:<[\d.]+>)?", " ".join((*instruction.operands, instruction.guard))
+    )
 
 
 def _between_pieces(kernel: Kernel, spans: Sequence[tuple[int, int]]) -> set[str]:
@@ -134,7 +140,7 @@ class _Piece:
             return f"(~{self._read(operand[1:], kind)})"
         if operand in self.kernel.registers or operand == "carry":
             return self._register(operand, kind)
-        if (special := _SPECIAL.match(operand)) is not None:
+        if _SPECIAL.match(operand) is not None:
             return _viewed(f"m.special({operand!r}, i)", "u4", kind)
         if operand in self.kernel.variables:
             return _viewed(f"np.uint64({self.kernel.variables[operand].address})", "u8", kind)
@@ -142,12 +148,18 @@ class _Piece:
 
     def _constant(self, text: str, kind: str) -> str:
         if text[:2] in ("0f", "0d", "0F", "0D"):
-            value = np.uint32(int(text[2:], 16)).view("f4") if text[1] in "fF" else np.uint64(int(text[2:], 16)).view("f8")
+            value = (
+                np.uint32(int(text[2:], 16)).view("f4") if text[1] in "fF" else np.uint64(int(text[2:], 16)).view("f8")
+            )
             value = value.astype(kind) if kind[0] == "f" else value.view(kind)
         else:
             bits = int(text.rstrip("U"), 0) if not re.match(r"-?0\d", text) else int(text, 8)
             size = int(kind[1:]) if kind != "?" else 1
-            value = np.frombuffer((bits % (1 << 8 * size)).to_bytes(size, "little"), kind)[0] if kind != "?" else np.bool_(bits)
+            value = (
+                np.frombuffer((bits % (1 << 8 * size)).to_bytes(size, "little"), kind)[0]
+                if kind != "?"
+                else np.bool_(bits)
+            )
         name = "c_" + re.sub(r"\W", "m", text) + "_" + kind.replace("?", "p")
         self.constants[name] = value
         return name
@@ -191,7 +203,7 @@ class _Piece:
         if kind[0] == "f":
             self._float(name, operands, options, kind)
             return
-        if "cc" in options or name in ("addc", "madc"):
+        if "cc" in options or name in ("addc", "subc", "madc"):
             self._carry(name, operands, options, kind)
             return
         if "sat" in options:
@@ -222,11 +234,14 @@ class _Piece:
         self._write(operands[0], f"flushed({value})" if "ftz" in options else value, kind)
 
     def _carry(self, name: str, operands: list[str], options: list[str], kind: str) -> None:
-        given = [self._read(each, kind.replace("i", "u")) for each in operands[1:]]
+        if kind[1:] != "4":
+            raise KeyError("carries of other than words")
+        given = [self._read(each, "u4") for each in operands[1:]]
         full = name if name in _CARRIES else f"{name}.{options[0]}"
+        function = "subtracted" if name.startswith("sub") else "summed"
         before = self._read("carry", "u4") if name.endswith("c") else "np.uint32(0)"
-        self.lines.append(f"total, overflow = summed({_CARRIES[full].format(*given)}, {before})")
-        self._write(operands[0], "total", kind.replace("i", "u"))
+        self.lines.append(f"total, overflow = {function}({_CARRIES[full].format(*given)}, {before})")
+        self._write(operands[0], "total", "u4")
         if "cc" in options:
             self._write("carry", "overflow", "u4")
 
@@ -266,7 +281,9 @@ class _Piece:
 
     def _testp_(self, instruction: Instruction, options: list[str]) -> None:
         test = {"finite": "isfinite", "infinite": "isinf", "notanumber": "isnan"}[options[0]]
-        self._write(instruction.operands[0], f"np.{test}({self._read(instruction.operands[1], dtype_of(options[-1]))})", "?")
+        self._write(
+            instruction.operands[0], f"np.{test}({self._read(instruction.operands[1], dtype_of(options[-1]))})", "?"
+        )
 
     def _cvt_(self, instruction: Instruction, options: list[str]) -> None:
         to, source = map(dtype_of, options[-2:])
@@ -284,9 +301,10 @@ class _Piece:
         if source[0] == "{":
             parts = [each.strip() for each in source[1:-1].split(",")]
             size = int(kind[1:]) // len(parts)
-            values = [f"({self._read(each, f'u{size}')}.astype({kind!r}) << np.{np.dtype(kind).name}({8 * size * place}))"
-                      for place, each in enumerate(parts)]  # fmt: skip
-            self._write(to, " | ".join(values), kind)
+            words = [f"{self._read(each, f'u{size}')}.astype({kind!r})" for each in parts]
+            shifts = [f"np.{np.dtype(kind).name}({8 * size * place})" for place in range(len(parts))]
+            value = " | ".join(f"({word} << {shift})" for word, shift in zip(words, shifts, strict=True))
+            self._write(to, value, kind)
         elif to[0] == "{":
             names = [each.strip() for each in to[1:-1].split(",")]
             size, value = int(kind[1:]) // len(names), self._read(source, kind)
@@ -334,11 +352,15 @@ class _Piece:
     def _st_(self, instruction: Instruction, options: list[str]) -> None:
         kind, operands = dtype_of(options[-1]), instruction.operands
         values = [self._read(each.strip(), kind) for each in operands[1].strip("{}").split(",")]
-        self.lines.append(f"m.store({self._address(operands[0], options)}, ({', '.join(values)},), {kind!r}, i, {self.place})")
+        self.lines.append(
+            f"m.store({self._address(operands[0], options)}, ({', '.join(values)},), {kind!r}, i, {self.place})"
+        )
 
     def _atom_(self, instruction: Instruction, options: list[str]) -> None:
         kind, operands = dtype_of(options[-1]), instruction.operands
-        action = next(each for each in options if each in ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec"))
+        action = next(
+            each for each in options if each in ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec")
+        )
         given = ", ".join(self._read(each, kind) for each in operands[2:])
         address = self._address(operands[1], options)
         self.lines.append(f"before = m.atomic({action!r}, {address}, ({given},), {kind!r}, i, {self.place})")
@@ -362,7 +384,9 @@ class _Piece:
     def _vote_(self, instruction: Instruction, options: list[str]) -> None:
         mode = next(each for each in options if each in ("all", "any", "uni", "ballot"))
         given = f"{self._read(instruction.operands[1], '?')}, {self._read(instruction.operands[2], 'u4')}"
-        self._write(instruction.operands[0], f"m.vote({mode!r}, {given}, i, {self.place})", "u4" if mode == "ballot" else "?")
+        self._write(
+            instruction.operands[0], f"m.vote({mode!r}, {given}, i, {self.place})", "u4" if mode == "ballot" else "?"
+        )
 
     def _activemask_(self, instruction: Instruction, options: list[str]) -> None:
         self._write(instruction.operands[0], "m.active(i)", "u4")
