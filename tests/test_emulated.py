@@ -14,11 +14,12 @@ TESTS = Path(__file__).parent
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
-def emulate(file: str, *arguments: str, memory: int = 1 << 31) -> None:
+def emulate(file: str, *arguments: str, memory: int = 1 << 31, devices: int = 1) -> None:
     """Run tests on the emulated device, which must be there before numba is imported."""
     options = ["-q", "-x", "--tb=short", "-o", "cache_dir=.pytest_cache/emulated", *arguments]
     command = [sys.executable, "-m", "emulator", "-m", "pytest", TESTS / file, *options]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "EMULATOR_MEMORY": str(memory)}
+    environment["EMULATOR_DEVICES"] = str(devices)
     for name in ("PYTEST_XDIST_WORKER", "NUMBA_ENABLE_CUDASIM"):
         environment.pop(name, None)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=TESTS.parent, check=False)
@@ -43,3 +44,7 @@ def test_ops_on_the_emulated_device() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "int64", "uint16", "bool"])
 def test_all_ops_on_the_emulated_device(dtype: str) -> None:
     emulate("test_on_device.py", "-k", f"(test_ops or test_adjoints) and {dtype}")
+
+
+def test_what_only_a_gpu_knows() -> None:
+    emulate("test_on_gpu.py", devices=2)
