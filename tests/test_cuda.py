@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,25 @@ def test_what_host_functions_launch_compiles_to_ptx(dtype: str) -> None:
     ):
         ptx, _ = cuda.compile_ptx(function.py_func, types.void(*arguments), cc=(8, 0))
         assert ".target sm_80" in ptx
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "uint16", "uint64"])
+def test_sorting_compiles_to_ptx(dtype: str, capability: tuple[int, int]) -> None:
+    """Within the shared memory that a block has on every card."""
+    from numba import cuda, from_dtype, types
+
+    from graphc.codegen.cuda.sorting import find_places, merge_runs, sort_tiles
+
+    keys, order, size = from_dtype(np.dtype(dtype))[::1], types.int64[::1], types.int64
+    for function, arguments in (
+        (sort_tiles, (keys, size, keys, order)),
+        (merge_runs, (keys, order, size, size, keys, order)),
+        (find_places, (keys, keys, types.boolean, order)),
+    ):
+        ptx, _ = cuda.compile_ptx(function.py_func, types.void(*arguments), cc=capability)
+        assert f".target sm_{capability[0]}{capability[1]}" in ptx
+        assert sum(map(int, re.findall(r"\.shared .*\[(\d+)\];", ptx))) <= 48 * 1024
 
 
 @pytest.mark.skipif(config.ENABLE_CUDASIM, reason="the simulator is a device")

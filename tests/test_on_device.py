@@ -23,6 +23,9 @@ from numba import cuda
 if not cuda.is_available():
     pytest.skip("needs an NVIDIA GPU, or NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
+from graphc.codegen.cuda import sorting
+from graphc.codegen.cuda.sorting import TILE
+
 # The simulator's threads are Python's: few of them.
 BLOCKS, THREADS = (3, 8) if config.ENABLE_CUDASIM else (64, 128)
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator divides by zero in Python
@@ -187,6 +190,71 @@ def test_empty_inputs() -> None:
     program = graphc.compile([np.exp(x), np.sum(x), np.sum(x, axis=0)], target="cuda")
     values = [host(value) for value in program(x=np.empty((0, 3), np.float32))]
     assert [value.tolist() for value in values] == [[], 0, [0, 0, 0]]
+
+
+# sorting --------------------------------------------------------------------------------------------------------------
+
+KEYS = ("float64", "float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
+LENGTHS = (1, 2, 3, TILE - 1, TILE, TILE + 1, 2 * TILE - 1, 2 * TILE, 2 * TILE + 1, 3 * TILE + 5, 4 * TILE, 5 * TILE)
+
+
+def keys_of(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Few different ones, at the ends of the dtype too, and in another order than that of their bits."""
+    kind = np.dtype(dtype).kind
+    if kind == "f":
+        some = np.array([0.0, -0.0, 1.5, -2.5, np.inf, -np.inf, np.nan])
+    elif kind == "b":
+        some = np.array([False, True])
+    else:
+        ends = np.iinfo(dtype)
+        some = np.array([ends.min, ends.max, 0, 1, ends.max // 2 + 1], dtype)
+    return RNG.choice(some, shape).astype(dtype)
+
+
+def device_order(keys: np.ndarray) -> np.ndarray:
+    places = cuda.to_device(np.full(keys.shape, -1))
+    sorting.argsort(cuda.to_device(keys), None, places)
+    return host(places)
+
+
+@pytest.mark.parametrize("shape", [*((2, length) for length in LENGTHS), (0,), (3, 0), (0, 3), (7, 2), (2, 3, 2), (5,)])
+def test_sorting_rows_of_any_length(shape: tuple[int, ...]) -> None:
+    keys = keys_of("float32", shape)
+    np.testing.assert_array_equal(device_order(keys), np.argsort(keys, axis=-1, kind="stable"))
+
+
+@pytest.mark.parametrize("dtype", KEYS)
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3 * TILE + 5)])
+def test_sorting_every_dtype(shape: tuple[int, ...], dtype: str) -> None:
+    keys = keys_of(dtype, shape)
+    np.testing.assert_array_equal(device_order(keys), np.argsort(keys, axis=-1, kind="stable"))
+
+
+def test_sorting_equal_keys_and_what_is_in_order() -> None:
+    length = 3 * TILE + 5
+    rows = np.array([np.zeros(length), np.arange(length), -np.arange(length), np.full(length, np.nan)])
+    np.testing.assert_array_equal(device_order(rows), np.argsort(rows, axis=-1, kind="stable"))
+
+
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("dtype", KEYS)
+def test_searching_every_dtype(dtype: str, right: bool) -> None:
+    keys, wanted = np.sort(keys_of(dtype, (20,))), keys_of(dtype, (3, 5))
+    for some in (keys, keys[:1], keys[:0]):
+        found = cuda.to_device(np.full(wanted.shape, -1))
+        sorting.searchsorted(cuda.to_device(some), cuda.to_device(wanted), found, right=right)
+        np.testing.assert_array_equal(host(found), np.searchsorted(some, wanted, "right" if right else "left"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "bool"])
+def test_programs_that_sort(dtype: str) -> None:
+    x, v = Input(("N", "M"), dtype, name="x"), Input(("K",), "float32", name="v")
+    views = [np.argsort(x, axis=1), np.argsort(x, axis=0), np.searchsorted([-1.0, 0.0, 2.0], v)]
+    feeds = {"x": RNG.integers(-2, 2, (3, TILE + 3)).astype("float32"), "v": [0.0, 5.0, np.nan]}
+    feeds["x"] = feeds["x"] if dtype != "bool" else feeds["x"] > 0
+    expected = graphc.compile(views, target="interpret")(**feeds)
+    for found, want in zip(graphc.compile(views, target="cuda")(**feeds), expected, strict=True):
+        np.testing.assert_array_equal(host(found), want)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

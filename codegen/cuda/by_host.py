@@ -1,4 +1,4 @@
-"""Routines that the host computes for the device, on copies: factorisations and sorting."""
+"""Routines that the host computes for the device, on copies: factorisations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.codegen import lapack, sorting
+from graphc.codegen import lapack
 from graphc.codegen.cuda.runtime import on_host
 
 
@@ -34,5 +34,3 @@ eigvalsh = _by_host(lapack.eigvalsh)
 svd = _by_host(lapack.svd)
 svdvals = _by_host(lapack.svdvals)
 qr = _by_host(lapack.qr)
-argsort = _by_host(sorting.argsort)
-searchsorted = _by_host(sorting.searchsorted)
