@@ -281,7 +281,7 @@ class HostText:
             names = [self.names[operand] for operand in call.operands]
             flags = [f"{flag}=True" for flag, value in call.flags if value]
             yield from filled(f"{call.routine}(", [*names, *flags], ")", indent=4)
-        elif call.routine in ("argsort", "searchsorted"):
+        elif call.routine in ("argsort", "searchsorted", "add_at"):
             flags = [f"{name}=True" for name, value in call.flags if value]
             yield f"{call.routine}({', '.join((*(self.names[operand] for operand in call.operands), *flags))})"
         else:

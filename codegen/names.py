@@ -37,7 +37,7 @@ CUDA_IMPORTS: dict[str, str] = {
     **dict.fromkeys(("cuda", "types"), "numba"),
     **dict.fromkeys(("matmul",), f"{_CUDA}.products"),
     **dict.fromkeys(ROUTINES, f"{_CUDA}.by_host"),
-    **dict.fromkeys(("argsort", "searchsorted"), f"{_CUDA}.sorting"),
+    **dict.fromkeys(("add_at", "argsort", "searchsorted"), f"{_CUDA}.sorting"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), f"{_CUDA}.runtime"),
     **dict.fromkeys(("kernel", "piece", "threads_between", "threads_over"), f"{_CUDA}.functions"),
     **dict.fromkeys(("block_all", "block_any"), f"{_CUDA}.functions"),

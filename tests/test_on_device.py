@@ -213,7 +213,8 @@ def keys_of(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def device_order(keys: np.ndarray) -> np.ndarray:
     places = cuda.to_device(np.full(keys.shape, -1))
-    sorting.argsort(cuda.to_device(keys), None, places)
+    scratch = cuda.to_device(np.full(keys.shape[-1:], -1))
+    sorting.argsort(cuda.to_device(keys), scratch, places)
     return host(places)
 
 
@@ -244,6 +245,31 @@ def test_searching_every_dtype(dtype: str, right: bool) -> None:
         found = cuda.to_device(np.full(wanted.shape, -1))
         sorting.searchsorted(cuda.to_device(some), cuda.to_device(wanted), found, right=right)
         np.testing.assert_array_equal(host(found), np.searchsorted(some, wanted, "right" if right else "left"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("places", [1, 3, 40])
+@pytest.mark.parametrize("shape", [(2 * TILE + 3,), (5, 4), (17, 3), (1, 2), (0, 3), (3, 0)])
+def test_sums_at_positions_in_order(shape: tuple[int, ...], places: int, dtype: str) -> None:
+    """Bit by bit NumPy's, which adds one after the other."""
+    base = RNG.lognormal(0, 5, (places, *shape[1:])).astype(dtype)
+    rows, index = RNG.lognormal(0, 5, shape).astype(dtype), RNG.integers(0, places, shape[0])
+    positions, order = cuda.to_device(index * (base.size // places)), cuda.to_device(np.full(shape[0], -1))
+    sums = cuda.to_device(base)
+    sorting.argsort(positions, cuda.to_device(np.empty(shape[0], np.int64)), order)
+    sorting.add_at(order, positions, cuda.to_device(rows), sums)
+    np.add.at(base, index, rows)
+    assert host(sums).tobytes() == base.tobytes()
+
+
+def test_a_program_whose_sums_are_in_order() -> None:
+    s, k = Input((4, 3), "float32", name="s"), Input(("N",), "int64", name="k")
+    u = Input(("N", 3), "float32", name="u")
+    graph = graphc.compile(s.at[k].add(u * 2), target="interpret").graph("partition")
+    feeds = {"s": np.ones((4, 3), np.float32), "k": np.array([1, -1, 1, 0, 1, 3]), "u": RNG.normal(size=(6, 3))}
+    found = from_device(on_grid(graph, BLOCKS, deterministic=True), Case(graph, feeds), THREADS)["0"]
+    np.add.at(feeds["s"], feeds["k"], feeds["u"].astype(np.float32) * np.float32(2))
+    assert found.tobytes() == feeds["s"].tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "bool"])

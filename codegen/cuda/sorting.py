@@ -1,4 +1,4 @@
-"""Sorting and searching on the device: a stable merge sort, in which each key finds its place by one binary search.
+"""Sorting on the device, and what is built on it: a stable merge sort in which a binary search finds each key's place.
 
 In two sorted runs a key's place is its place in its own run, and how many keys of the other run come before it. A block
 sorts a tile of keys in the memory that its threads share, by merging runs of 1, 2, 4, ... keys. Where a row is longer
@@ -32,7 +32,7 @@ _precedes = _device(sorting.precedes)
 
 
 def argsort(keys: Any, scratch: Any, places: Any) -> None:
-    """Sort along the last axis, as `graphc.codegen.sorting.argsort` does; the scratch is not used."""
+    """Sort along the last axis, as `graphc.codegen.sorting.argsort` does."""
     if places.size == 0:
         return
     length, count = tuple(places.shape)[-1], places.size  # (the simulator's shapes do not count from the end)
@@ -42,11 +42,8 @@ def argsort(keys: Any, scratch: Any, places: Any) -> None:
         sort_tiles[blocks, THREADS](values, length, values, order)
         return
     passes = (-(-length // TILE) - 1).bit_length()
-    memory = arena((8 + 2 * values.dtype.itemsize) * count)
-    first, second = (
-        subarray(memory, (8 + k * values.dtype.itemsize) * count, (count,), values.dtype) for k in range(2)
-    )
-    other = subarray(memory, 0, (count,), np.int64)
+    first, second = (subarray(arena(values.dtype.itemsize * count), 0, (count,), values.dtype) for _ in range(2))
+    other = scratch if count == length else subarray(arena(8 * count), 0, (count,), np.int64)
     now, then = (order, other) if passes % 2 == 0 else (other, order)  # the last pass stores the result
     sort_tiles[blocks, THREADS](values, length, first, now)
     for k in range(passes):
@@ -60,6 +57,25 @@ def searchsorted(keys: Any, values: Any, places: Any, right: bool = False) -> No
         grid = Grid.at_hand()
         found = places.reshape(places.size)
         find_places[grid.blocks, grid.threads](_as_vector(keys), _as_vector(values), right, found)
+
+
+def add_at(order: Any, positions: Any, values: Any, out: Any) -> None:
+    """Add rows of values to an array, those that go to one place in order: ``out[positions[i] + j] += values[i, j]``.
+
+    Parameters
+    ----------
+    order
+        int64: the positions' order, by `argsort`.
+    positions
+        int64: where each row begins in `out`, whose elements are counted as they lie in memory.
+    values
+        Of a shape that begins with that of `positions`, and of the dtype of `out`.
+    out
+        What is added to.
+    """
+    if values.size:
+        grid = Grid.at_hand()
+        add_runs[grid.blocks, grid.threads](order, _as_vector(positions), _as_vector(values), _as_vector(out))
 
 
 def _as_vector(keys: Any) -> Any:
@@ -171,3 +187,35 @@ def find_places(keys: Any, values: Any, right: bool, places: Any) -> None:
     """Store where each value belongs in a sorted vector."""
     for k in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
         places[k] = _place(keys, 0, keys.shape[0], values[k], right)
+
+
+@_device
+def _end_of_run(order: Any, positions: Any, first: int) -> int:
+    """Where in an order of positions those end that are equal to the one at `first`: most runs are short."""
+    at, count = positions[order[first]], order.shape[0]
+    low, high, step = first + 1, min(first + 2, count), 1
+    while low < high and positions[order[high - 1]] == at:
+        low, step = high, 2 * step
+        high = min(low + step, count)
+    while low < high:
+        middle = (low + high) >> 1
+        if positions[order[middle]] == at:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@cuda.jit(cache=not SIMULATED)
+def add_runs(order: Any, positions: Any, values: Any, out: Any) -> None:
+    """Add rows of values at positions: for each column of a run of equal positions one thread, in order."""
+    columns = values.shape[0] // order.shape[0]
+    for place in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+        first, column = place // columns, place % columns
+        at = positions[order[first]]
+        if first > 0 and positions[order[first - 1]] == at:
+            continue
+        total = out[at + column]
+        for k in range(first, _end_of_run(order, positions, first)):
+            total += values[order[k] * columns + column]
+        out[at + column] = total
