@@ -108,6 +108,19 @@ def test_sorting_compiles_to_ptx(dtype: str, capability: tuple[int, int]) -> Non
         assert sum(map(int, re.findall(r"\.shared .*\[(\d+)\];", ptx))) <= 48 * 1024
 
 
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
+def test_products_of_integers_compile_to_ptx(dtype: str, capability: tuple[int, int]) -> None:
+    from numba import cuda, from_dtype, types
+
+    from graphc.codegen.cuda.products import multiply_tiles
+
+    matrix, sizes = from_dtype(np.dtype(dtype))[::1], types.UniTuple(types.int64, 3)
+    arguments = (matrix, matrix, matrix, sizes, sizes, sizes, types.boolean, types.boolean)
+    ptx, _ = cuda.compile_ptx(multiply_tiles.py_func, types.void(*arguments), cc=capability)
+    assert f".target sm_{capability[0]}{capability[1]}" in ptx
+
+
 @pytest.mark.skipif(config.ENABLE_CUDASIM, reason="the simulator is a device")
 class TestNoDevice:
     """What is said without a GPU."""

@@ -23,7 +23,8 @@ from numba import cuda
 if not cuda.is_available():
     pytest.skip("needs an NVIDIA GPU, or NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
-from graphc.codegen.cuda import sorting
+from graphc.codegen.cuda import products, sorting
+from graphc.codegen.cuda.products import EDGE
 from graphc.codegen.cuda.sorting import TILE
 
 # The simulator's threads are Python's: few of them.
@@ -225,7 +226,7 @@ def test_sorting_rows_of_any_length(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("dtype", KEYS)
-@pytest.mark.parametrize("shape", [(5, 3), (2, 3 * TILE + 5)])
+@pytest.mark.parametrize("shape", [(5, 3), (1, 2 * TILE + 1)])
 def test_sorting_every_dtype(shape: tuple[int, ...], dtype: str) -> None:
     keys = keys_of(dtype, shape)
     np.testing.assert_array_equal(device_order(keys), np.argsort(keys, axis=-1, kind="stable"))
@@ -245,6 +246,47 @@ def test_searching_every_dtype(dtype: str, right: bool) -> None:
         found = cuda.to_device(np.full(wanted.shape, -1))
         sorting.searchsorted(cuda.to_device(some), cuda.to_device(wanted), found, right=right)
         np.testing.assert_array_equal(host(found), np.searchsorted(some, wanted, "right" if right else "left"))
+
+
+INTEGERS = [dtype for dtype in KEYS if np.dtype(dtype).kind != "f"]
+PRODUCTS = [
+    ((3, 3), (3, 4)), ((1, 1), (1, 1)), ((2, 0), (0, 3)), ((EDGE, EDGE), (EDGE, EDGE)), ((EDGE + 1, 3), (3, EDGE + 1)),
+    ((5,), (5,)), ((5,), (5, 3)), ((3, 5), (5,)), ((2, 1, 3), (2, 3, 2)), ((2, 1, 3), (3, 2)), ((2, 3), (2, 3, 1)),
+]  # fmt: skip
+
+
+def product_on_device(dtype: str, shapes: Any, transposed: tuple[bool, bool], beta: float) -> None:
+    operands = [keys_of(dtype, shape) for shape in shapes]
+    expected = np.asarray(np.matmul(*operands), dtype)
+    before = keys_of(dtype, expected.shape)
+    given = [
+        np.ascontiguousarray(array.swapaxes(-1, -2) if flag else array)
+        for array, flag in zip(operands, transposed, strict=True)
+    ]
+    out = cuda.to_device(before)
+    products.by_tiles(*map(cuda.to_device, given), out, *transposed, beta)
+    np.testing.assert_array_equal(host(out), before + expected if beta else expected)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_products_of_integers_wrap_around(dtype: str) -> None:
+    for beta in (0.0, 1.0):
+        product_on_device(dtype, PRODUCTS[0], (False, False), beta)
+
+
+@pytest.mark.parametrize("shapes", PRODUCTS)
+def test_products_of_integers_of_every_shape(shapes: Any) -> None:
+    for flags in np.ndindex(2, 2):
+        if not any(flag and len(shape) < 2 for flag, shape in zip(flags, shapes, strict=True)):
+            product_on_device("int8", shapes, (bool(flags[0]), bool(flags[1])), beta=1.0)
+
+
+def test_a_product_of_booleans_counts_no_terms() -> None:
+    """256 of them would wrap around to none."""
+    some = cuda.to_device(np.ones(256, bool))
+    out = cuda.to_device(np.zeros((), bool))
+    products.by_tiles(some, some, out, False, False, 0.0)
+    assert host(out)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
