@@ -37,6 +37,9 @@ CUDA_IMPORTS: dict[str, str] = {
     **dict.fromkeys(("cuda", "types"), "numba"),
     **dict.fromkeys(("matmul",), f"{_CUDA}.products"),
     **dict.fromkeys(ROUTINES, f"{_CUDA}.by_host"),
+    **dict.fromkeys(
+        ("cholesky", "triangular_solve", "lu", "lu_solve", "log_abs_det", "det_sign"), f"{_CUDA}.factorizations"
+    ),
     **dict.fromkeys(("add_at", "argsort", "searchsorted"), f"{_CUDA}.sorting"),
     **dict.fromkeys(("arena", "index_in_range", "subarray"), f"{_CUDA}.runtime"),
     **dict.fromkeys(("kernel", "piece", "threads_between", "threads_over"), f"{_CUDA}.functions"),

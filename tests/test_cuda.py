@@ -109,6 +109,29 @@ def test_sorting_compiles_to_ptx(dtype: str, capability: tuple[int, int]) -> Non
 
 
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_factorisations_compile_to_ptx(dtype: str, capability: tuple[int, int]) -> None:
+    from numba import cuda, from_dtype, types
+
+    from graphc.codegen.cuda import factorizations
+
+    a, size, flag = from_dtype(np.dtype(dtype))[::1], types.int64, types.boolean
+    for name, arguments in (
+        ("factor_cholesky", (a, size, a)),
+        ("factor_lu", (a, size, a)),
+        ("solve_triangle", (a, a, size, size, flag, flag, flag, a)),
+        ("solve_by_lu", (a, a, size, size, flag, a)),
+        ("log_determinants", (a, size, a)),
+        ("determinant_signs", (a, size, a)),
+    ):
+        kernel = getattr(factorizations, name)
+        ptx, _ = cuda.compile_ptx(kernel.py_func, types.void(*arguments), cc=capability)
+        assert f".target sm_{capability[0]}{capability[1]}" in ptx
+        if dtype == "float32" and name != "log_determinants":
+            assert not re.search(r"(fma|mul|add|sub|div|sqrt)\.rn\.f64", ptx)
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
 def test_products_of_integers_compile_to_ptx(dtype: str, capability: tuple[int, int]) -> None:
     from numba import cuda, from_dtype, types

@@ -23,9 +23,10 @@ from numba import cuda
 if not cuda.is_available():
     pytest.skip("needs an NVIDIA GPU, or NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
-from graphc.codegen.cuda import products, sorting
+from graphc.codegen.cuda import factorizations, products, sorting
 from graphc.codegen.cuda.products import EDGE
 from graphc.codegen.cuda.sorting import TILE
+from graphc.ir.factorizations import ROUTINES
 
 # The simulator's threads are Python's: few of them.
 BLOCKS, THREADS = (3, 8) if config.ENABLE_CUDASIM else (64, 128)
@@ -247,6 +248,66 @@ def test_searching_every_dtype(dtype: str, right: bool) -> None:
         sorting.searchsorted(cuda.to_device(some), cuda.to_device(wanted), found, right=right)
         np.testing.assert_array_equal(host(found), np.searchsorted(some, wanted, "right" if right else "left"))
 
+
+# matrices -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the device in the simulator too, which leaves matrices to the host."""
+    monkeypatch.setattr(factorizations, "SIMULATED", False)
+
+
+def agree(name: str, *operands: np.ndarray, **flags: bool) -> np.ndarray:
+    """The result of a routine, which is that of its reference."""
+    expected = ROUTINES[name].reference(*operands, **flags)
+    out = cuda.to_device(np.full_like(expected, 7))
+    getattr(factorizations, name)(*map(cuda.to_device, operands), out, **flags)
+    tolerance = 1e-3 if expected.dtype == np.float32 else 1e-10
+    np.testing.assert_allclose(host(out), expected, tolerance, tolerance)
+    return expected
+
+
+@pytest.mark.usefixtures("by_blocks")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [0, 1, 2, 5] if config.ENABLE_CUDASIM else [0, 1, 2, 5, 70])
+def test_factorisations(n: int, dtype: str) -> None:
+    a = RNG.normal(size=(2, n, n))
+    b = RNG.normal(size=(2, n, 3)).astype(dtype)
+    agree("cholesky", (a @ a.swapaxes(1, 2) + np.eye(n) + np.triu(a, 1)).astype(dtype))
+    factors = agree("lu", a.astype(dtype))
+    agree("log_abs_det", factors)
+    agree("det_sign", factors)
+    for transpose in (False, True):
+        agree("lu_solve", factors, b, transpose=transpose)
+        for lower, unit_diagonal in np.ndindex(2, 2):
+            flags = {"lower": bool(lower), "transpose": transpose, "unit_diagonal": bool(unit_diagonal)}
+            agree("triangular_solve", (a + 2 * np.eye(n)).astype(dtype), b, **flags)
+
+
+@pytest.mark.usefixtures("by_blocks")
+def test_matrices_that_cannot_be_factorised() -> None:
+    singular = np.array([[[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [1.0, 1.0, 1.0]], [[0.0, 1, 2], [3, 4, 0], [2, 0, 1]]])
+    zero, nan = np.zeros((1, 2, 2)), np.full((1, 2, 2), np.nan)
+    indefinite = np.array([[[1.0, 9], [2, 1]], [[4.0, 9], [2, 5]], [[np.nan, 9], [2, 5]], [[4, 9], [np.nan, 5]]])
+    agree("cholesky", indefinite)
+    for a in (singular, zero, nan):
+        factors = agree("lu", a)
+        agree("log_abs_det", factors)
+        agree("det_sign", factors)
+        for flag in (False, True):
+            agree("lu_solve", factors, np.ones((*a.shape[:2], 1)), transpose=flag)
+            agree("triangular_solve", a, np.ones((*a.shape[:2], 1)), lower=True, transpose=flag, unit_diagonal=False)
+
+
+@pytest.mark.usefixtures("by_blocks")
+def test_the_host_factorises_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factorizations, "LARGEST", 2)
+    monkeypatch.setattr(factorizations, "factor_lu", None)
+    agree("lu", RNG.normal(size=(2, 3, 3)))
+
+
+# products -------------------------------------------------------------------------------------------------------------
 
 INTEGERS = [dtype for dtype in KEYS if np.dtype(dtype).kind != "f"]
 PRODUCTS = [
