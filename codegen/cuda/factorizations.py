@@ -188,7 +188,7 @@ def _place_of_largest(sizes: Any, places: Any) -> int:
                 sizes[thread], places[thread] = size, place
         cuda.syncthreads()
         half //= 2
-    best = places[0]
+    best: int = places[0]
     cuda.syncthreads()  # all have read it before it is used again
     return best
 
