@@ -169,7 +169,8 @@ def _places(call: Call) -> Iterator[str]:
     first, second, out = call.operands
     if out.dtype.name != "int64" or out.shape != (first if call.routine == "argsort" else second).shape:
         yield f"{call.routine} of {first.name}: {first.type} does not give {out.name}: {out.type}"
-    if call.routine == "argsort" and (not out.shape or second.type != out.type.with_shape(out.shape[-1:])):
+    scratch = [out.type.with_shape(shape) for shape in (out.shape[-1:], (3, *out.shape))]
+    if call.routine == "argsort" and (not out.shape or second.type not in scratch):
         yield f"argsort wants scratch of the length and dtype of {out.name}'s rows, got {second.name}: {second.type}"
     if call.routine == "searchsorted" and (len(first.shape) != 1 or first.dtype != second.dtype):
         yield f"searchsorted wants a vector of {second.dtype}, got {first.name}: {first.type}"

@@ -35,6 +35,7 @@ from graphc.passes.fission import apart, independent, moved, with_free_rows
 from graphc.passes.in_place import reuse_in_place
 from graphc.passes.rows import pieces_of
 from graphc.passes.sorted_scatter import sorted_scatter
+from graphc.passes.sorting import with_scratch
 from graphc.passes.stages import free_name, rewritten
 from graphc.passes.threads import Splitting, accumulated, local_names, outermost_rows, why_not_split, work
 
@@ -69,7 +70,7 @@ class MapToGrid:
             given = tuple(new for step in given for new in sorted_scatter(step, taken))
         for step in given:
             if isinstance(step, Call):
-                steps.append(step)
+                steps.append(with_scratch(step))
             else:
                 kernels = list(self._on_blocks(_in_turns(step, self.deterministic), taken, refusals))
                 steps += [with_barriers(on_threads(kernel)) for kernel in _in_memory(kernels)]

@@ -24,6 +24,7 @@ from graphc.ir.loop_text import parse_program, print_program
 from graphc.ir.loop_verify import verify_program
 from graphc.ir.loops import Accumulate, Barrier, Call, Combine, Kernel, Program, Statement, walk
 from graphc.passes.grid import MapToGrid
+from graphc.passes.sorting import SORTED_BY_BLOCK
 from graphc.passes.stages import rewritten
 from graphc.program import declared_program
 from graphc.views import View, topological
@@ -254,6 +255,15 @@ def test_malformed_sums_in_order(change, problem: str) -> None:
     with pytest.raises(CompileValueError) as caught:
         verify_program(replace(program, steps=(*program.steps[:-1], wrong), arena=None))
     assert problem in str(caught.value)
+
+
+def test_long_rows_are_sorted_with_scratch_for_all_of_them() -> None:
+    """What a block sorts by itself needs none."""
+    x, y = Input(("N", "M"), name="x"), Input((4, SORTED_BY_BLOCK), name="y")
+    program = on_grid(graphc.compile([np.argsort(x), np.argsort(y)], target="interpret").graph("partition"))
+    verify_program(program)
+    scratch = [step.operands[1].shape for step in program.steps if isinstance(step, Call)]
+    assert [[str(size) for size in shape] for shape in scratch] == [["3", "N", "M"], [str(SORTED_BY_BLOCK)]]
 
 
 def test_running_sums_and_their_gradients() -> None:

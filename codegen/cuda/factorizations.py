@@ -30,59 +30,59 @@ _device = cuda.jit(device=True, inline="always")
 # what generated code calls: as in `graphc.codegen.lapack`, on arrays of the device -----------------------------------
 
 
-def cholesky(a: Any, out: Any) -> None:
+def cholesky(a: Any, out: Any, stream: Any = 0) -> None:
     """Lower triangular L with a = L Lᵀ, of the lower triangle of a; NaN where a is not positive definite."""
     if _by_a_block(a):
-        factor_cholesky[_count(a), THREADS](_flat(a), _rows(a), _flat(out))
+        factor_cholesky[_count(a), THREADS, stream](_flat(a), _rows(a), _flat(out))
     else:
         by_host.cholesky(a, out)
 
 
 def triangular_solve(
-    a: Any, b: Any, out: Any, lower: bool = False, transpose: bool = False, unit_diagonal: bool = False
+    a: Any, b: Any, out: Any, stream: Any = 0, lower: bool = False, transpose: bool = False, unit_diagonal: bool = False
 ) -> None:
     """The solution of a x = b (or aᵀ x = b) for a triangular a; NaN where its diagonal has a zero."""
     if _by_a_block(b):
         columns = tuple(b.shape)[-1]
-        solve_triangle[_count(b), THREADS](
+        solve_triangle[_count(b), THREADS, stream](
             _flat(a), _flat(b), _rows(b), columns, lower, transpose, unit_diagonal, _flat(out)
         )
     else:
         by_host.triangular_solve(a, b, out, lower=lower, transpose=transpose, unit_diagonal=unit_diagonal)
 
 
-def lu(a: Any, out: Any) -> None:
+def lu(a: Any, out: Any, stream: Any = 0) -> None:
     """The factors of aᵀ, one on top of the other, and below them a row of pivots."""
     if _by_a_block(a):
-        factor_lu[_count(a), THREADS](_flat(a), _rows(a), _flat(out))
+        factor_lu[_count(a), THREADS, stream](_flat(a), _rows(a), _flat(out))
     else:
         by_host.lu(a, out)
 
 
-def lu_solve(factors: Any, b: Any, out: Any, transpose: bool = False) -> None:
+def lu_solve(factors: Any, b: Any, out: Any, stream: Any = 0, transpose: bool = False) -> None:
     """The solution of a x = b (or aᵀ x = b) by `lu` of a; NaN where a pivot is zero."""
     if _by_a_block(b):
         columns = tuple(b.shape)[-1]
-        solve_by_lu[_count(b), THREADS](_flat(factors), _flat(b), _rows(b), columns, transpose, _flat(out))
+        solve_by_lu[_count(b), THREADS, stream](_flat(factors), _flat(b), _rows(b), columns, transpose, _flat(out))
     else:
         by_host.lu_solve(factors, b, out, transpose=transpose)
 
 
-def log_abs_det(factors: Any, out: Any) -> None:
+def log_abs_det(factors: Any, out: Any, stream: Any = 0) -> None:
     """The logarithm of the magnitude of a determinant, by `lu`."""
-    _determinant(log_determinants, factors, out)
+    _determinant(log_determinants, factors, out, stream)
 
 
-def det_sign(factors: Any, out: Any) -> None:
+def det_sign(factors: Any, out: Any, stream: Any = 0) -> None:
     """The sign of a determinant, by `lu`: -1, 0 or 1; NaN counts as positive."""
-    _determinant(determinant_signs, factors, out)
+    _determinant(determinant_signs, factors, out, stream)
 
 
-def _determinant(kernel: Any, factors: Any, out: Any) -> None:
+def _determinant(kernel: Any, factors: Any, out: Any, stream: Any) -> None:
     if out.size:
         grid = Grid.at_hand()
         vector = out.reshape(out.size)
-        kernel[grid.blocks, grid.threads](_flat(factors), tuple(factors.shape)[-1], vector)
+        kernel[grid.blocks, grid.threads, stream](_flat(factors), tuple(factors.shape)[-1], vector)
 
 
 def _by_a_block(a: Any) -> bool:

@@ -44,7 +44,9 @@ def _on_host(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, bet
     out.copy_to_device(product + before if beta else product)
 
 
-def by_tiles(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, beta: float) -> None:
+def by_tiles(
+    a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, beta: float, stream: Any = 0
+) -> None:
     """The product of integers, which wraps around as NumPy's does, or of booleans, whose sum is "or"."""
     m, n, inner = _sizes(a, b, transpose_a, transpose_b)
     count = _count(out)
@@ -53,7 +55,8 @@ def by_tiles(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, bet
     steps_b = (_stride(b), *((1, inner) if transpose_b else (n, 1)))
     blocks = count * -(-m // EDGE) * -(-n // EDGE)
     flat = [array.reshape(array.size).view(np.dtype(f"i{out.dtype.itemsize}")) for array in (a, b, out)]
-    multiply_tiles[blocks, EDGE * EDGE](*flat, (m, n, inner), steps_a, steps_b, bool(beta), out.dtype == np.bool_)
+    sizes, logical = (m, n, inner), out.dtype == np.bool_
+    multiply_tiles[blocks, EDGE * EDGE, stream](*flat, sizes, steps_a, steps_b, bool(beta), logical)
 
 
 @cuda.jit(cache=not SIMULATED)

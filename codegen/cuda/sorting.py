@@ -17,10 +17,10 @@ from graphc.codegen import sorting
 from graphc.codegen.cuda.emit import Grid
 from graphc.codegen.cuda.functions import SIMULATED
 from graphc.codegen.cuda.runtime import arena, subarray
+from graphc.passes.sorting import SORTED_BY_BLOCK
 
-# Keys that a block sorts (a power of two), and its threads. Of float64 and their positions, each in two places, that
-# is 40 KiB: every card has 48 for a block.
-TILE, THREADS = (8, 2) if SIMULATED else (2048, 256)
+# Keys that a block sorts, and its threads: powers of two, in the simulator small ones.
+TILE, THREADS = (8, 2) if SIMULATED else (SORTED_BY_BLOCK, 256)
 _BOTH = 2 * TILE
 
 # Taken into the kernels before types are known, as in `graphc.codegen.cuda.functions`.
@@ -31,35 +31,39 @@ _precedes = _device(sorting.precedes)
 # what generated code calls --------------------------------------------------------------------------------------------
 
 
-def argsort(keys: Any, scratch: Any, places: Any) -> None:
-    """Sort along the last axis, as `graphc.codegen.sorting.argsort` does."""
+def argsort(keys: Any, scratch: Any, places: Any, stream: Any = 0) -> None:
+    """Sort along the last axis, as `graphc.codegen.sorting.argsort` does.
+
+    Rows that are longer than a tile need scratch of 24 bytes a key (`graphc.passes.sorting.with_scratch` asks for it).
+    """
     if places.size == 0:
         return
     length, count = tuple(places.shape)[-1], places.size  # (the simulator's shapes do not count from the end)
     values, order = _as_vector(keys), places.reshape(count)
     blocks = -(-count // (TILE // length * length)) if length <= TILE else count // length * -(-length // TILE)
     if length <= TILE:
-        sort_tiles[blocks, THREADS](values, length, values, order)
+        sort_tiles[blocks, THREADS, stream](values, length, values, order)
         return
     passes = (-(-length // TILE) - 1).bit_length()
-    first, second = (subarray(arena(values.dtype.itemsize * count), 0, (count,), values.dtype) for _ in range(2))
-    other = scratch if count == length else subarray(arena(8 * count), 0, (count,), np.int64)
+    memory = arena(24 * count) if scratch.size < 3 * count else scratch.reshape(scratch.size).view(np.uint8)
+    other = subarray(memory, 0, (count,), np.int64)
+    first, second = (subarray(memory, 8 * k * count, (count,), values.dtype) for k in (1, 2))
     now, then = (order, other) if passes % 2 == 0 else (other, order)  # the last pass stores the result
-    sort_tiles[blocks, THREADS](values, length, first, now)
+    sort_tiles[blocks, THREADS, stream](values, length, first, now)
     for k in range(passes):
-        merge_runs[blocks, THREADS](first, now, length, TILE << k, second, then)
+        merge_runs[blocks, THREADS, stream](first, now, length, TILE << k, second, then)
         first, second, now, then = second, first, then, now
 
 
-def searchsorted(keys: Any, values: Any, places: Any, right: bool = False) -> None:
+def searchsorted(keys: Any, values: Any, places: Any, stream: Any = 0, right: bool = False) -> None:
     """Find where values belong in a sorted vector, as `graphc.codegen.sorting.searchsorted` does."""
     if places.size:
         grid = Grid.at_hand()
         found = places.reshape(places.size)
-        find_places[grid.blocks, grid.threads](_as_vector(keys), _as_vector(values), right, found)
+        find_places[grid.blocks, grid.threads, stream](_as_vector(keys), _as_vector(values), right, found)
 
 
-def add_at(order: Any, positions: Any, values: Any, out: Any) -> None:
+def add_at(order: Any, positions: Any, values: Any, out: Any, stream: Any = 0) -> None:
     """Add rows of values to an array, those that go to one place in order: ``out[positions[i] + j] += values[i, j]``.
 
     Parameters
@@ -72,10 +76,12 @@ def add_at(order: Any, positions: Any, values: Any, out: Any) -> None:
         Of a shape that begins with that of `positions`, and of the dtype of `out`.
     out
         What is added to.
+    stream
+        Where the work is put.
     """
     if values.size:
         grid = Grid.at_hand()
-        add_runs[grid.blocks, grid.threads](order, _as_vector(positions), _as_vector(values), _as_vector(out))
+        add_runs[grid.blocks, grid.threads, stream](order, _as_vector(positions), _as_vector(values), _as_vector(out))
 
 
 def _as_vector(keys: Any) -> Any:
