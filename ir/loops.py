@@ -339,6 +339,7 @@ class Call:
     ``searchsorted``: (keys, values, out), flag right: where values belong in a sorted vector.
     ``add_at``: (order, positions, values, out), no flags: ``out[positions[i]:][:n] += values[i]``, with out and the n
     values of each position flat, one position after the other where they are equal; order is that of the positions.
+    What goes to other positions goes to other elements.
     The others factorise matrices, or use factors (`ROUTINES`): what they read, memory to work in where they need it,
     and the result.
     """

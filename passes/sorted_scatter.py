@@ -98,7 +98,7 @@ def _rows(axes: Axes, body: Sequence[Statement], change: Accumulate) -> tuple[Ax
     """The outer axes over what goes somewhere as a whole, side by side; and where in the target it begins.
 
     These are the axes that gathered indices depend on. Where what the others go over does not stand side by side in the
-    target, each element is a row of its own.
+    target, or rows may overlap there, each element is a row of its own.
     """
     assert isinstance(change.target, Buffer)
     shape = change.target.shape
@@ -112,7 +112,8 @@ def _rows(axes: Axes, body: Sequence[Statement], change: Accumulate) -> tuple[Ax
     for place, (name, _) in enumerate(inner):
         beside += axis(name) * product(extent for _, extent in inner[place + 1 :])
     names = {name for name, _ in inner}
-    if {term for term in flat.terms if term[0] in names} != set(beside.terms):
+    mixed = any(names & set(position.variables) and not set(position.variables) <= names for position in change.index)
+    if mixed or {term for term in flat.terms if term[0] in names} != set(beside.terms):
         return axes, flat
     return axes[:depth], Affine(tuple(term for term in flat.terms if term[0] not in names), flat.offset)
 

@@ -226,6 +226,21 @@ def test_what_else_is_added_up_in_order_is_so_on_one_thread() -> None:
     assert kinds == {False: {True}, True: {False}}
 
 
+def test_rows_that_overlap_are_not_sorted_as_a_whole() -> None:
+    text = SUMS
+    for old, new in (
+        ("      y[k] += 0.5\n", ""), ("f32[9]", "f32[9,2]"), ("u = u[i]", "u = u[i, j]"), ("f32[4]", "f32[5]"),
+        ("in 4", "in 5"), ("k = k[i]", "for j in 2 serial {\n      k = k[i]"), ("y[k] += u", "y[k+j] += u\n      }"),
+    ):  # fmt: skip
+        text = text.replace(old, new)
+    feeds = {"k": RNG.integers(0, 4, 9), "u": RNG.lognormal(0, 5, (9, 2)).astype(np.float32)}
+    program = MapToGrid(3, 0, deterministic=True).run(parse_program(text))
+    verify_program(program)
+    assert [step.operands[1].shape for step in program.steps if isinstance(step, Call)][-1] == (9, 2)
+    expected = interpret_program(parse_program(text), feeds)["y"]
+    np.testing.assert_array_equal(interpret_program(program, feeds)["y"], expected)
+
+
 def test_what_is_added_in_another_order_is_brought_into_that() -> None:
     text = SUMS.replace("      y[k] += 0.5\n", "").replace("u = u[i]", "u = u[-i+8]")
     feeds = {"k": RNG.integers(0, 4, 9), "u": RNG.lognormal(0, 5, 9).astype(np.float32)}

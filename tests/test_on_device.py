@@ -365,6 +365,13 @@ def test_sums_at_positions_in_order(shape: tuple[int, ...], places: int, dtype: 
     assert host(sums).tobytes() == base.tobytes()
 
 
+def test_sums_elsewhere_go_nowhere() -> None:
+    memory = cuda.to_device(np.zeros(12))
+    positions, order = (cuda.to_device(np.array(values)) for values in ([4, -2, 0, 2, -1], [1, 4, 2, 3, 0]))
+    sorting.add_at(order, positions, cuda.to_device(np.ones((5, 2))), memory[4:9])
+    assert host(memory).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]
+
+
 def test_a_program_whose_sums_are_in_order() -> None:
     s, k = Input((4, 3), "float32", name="s"), Input(("N",), "int64", name="k")
     u = Input(("N", 3), "float32", name="u")

@@ -214,12 +214,15 @@ def _end_of_run(order: Any, positions: Any, first: int) -> int:
 
 @cuda.jit(cache=not SIMULATED)
 def add_runs(order: Any, positions: Any, values: Any, out: Any) -> None:
-    """Add rows of values at positions: for each column of a run of equal positions one thread, in order."""
+    """Add rows of values at positions: for each column of a run of equal positions one thread, in order.
+
+    What would go elsewhere than into the array goes nowhere: that an index is out of range is for others to say.
+    """
     columns = values.shape[0] // order.shape[0]
     for place in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
         first, column = place // columns, place % columns
         at = positions[order[first]]
-        if first > 0 and positions[order[first - 1]] == at:
+        if at < 0 or at + columns > out.shape[0] or (first > 0 and positions[order[first - 1]] == at):
             continue
         total = out[at + column]
         for k in range(first, _end_of_run(order, positions, first)):
