@@ -135,6 +135,8 @@ class HostText:
         See `Standalone`; None trusts the caller.
     """
 
+    context: tuple[str, ...] = ()  # what routines take behind their operands
+
     def __init__(
         self,
         program: Program,
@@ -278,13 +280,10 @@ class HostText:
             yield f"    raise IndexError({_quoted(call['text'])})"
         elif call.routine == "matmul":
             yield self.product(call)
-        elif call.routine in ROUTINES:
+        elif call.routine in ROUTINES or call.routine in ("argsort", "searchsorted", "add_at"):
             names = [self.names[operand] for operand in call.operands]
             flags = [f"{flag}=True" for flag, value in call.flags if value]
-            yield from filled(f"{call.routine}(", [*names, *flags], ")", indent=4)
-        elif call.routine in ("argsort", "searchsorted"):
-            flags = [f"{name}=True" for name, value in call.flags if value]
-            yield f"{call.routine}({', '.join((*(self.names[operand] for operand in call.operands), *flags))})"
+            yield from filled(f"{call.routine}(", [*names, *self.context, *flags], ")", indent=4)
         else:
             raise CompileError(f"no library routine {call.routine}")
 

@@ -36,7 +36,11 @@ CUDA_IMPORTS: dict[str, str] = {
     **IMPORTS,
     **dict.fromkeys(("cuda", "types"), "numba"),
     **dict.fromkeys(("matmul",), f"{_CUDA}.products"),
-    **dict.fromkeys((*ROUTINES, "argsort", "searchsorted"), f"{_CUDA}.by_host"),
+    **dict.fromkeys(ROUTINES, f"{_CUDA}.by_host"),
+    **dict.fromkeys(
+        ("cholesky", "triangular_solve", "lu", "lu_solve", "log_abs_det", "det_sign"), f"{_CUDA}.factorizations"
+    ),
+    **dict.fromkeys(("add_at", "argsort", "searchsorted"), f"{_CUDA}.sorting"),
     **dict.fromkeys(("check_index", "subarray"), f"{_CUDA}.runtime"),
     **dict.fromkeys(("kernel", "piece", "threads_between", "threads_over", "within"), f"{_CUDA}.functions"),
     **dict.fromkeys(("block_all", "block_any"), f"{_CUDA}.functions"),

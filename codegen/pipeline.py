@@ -96,7 +96,7 @@ def _for_cpu(options: EmitOptions, threads: int) -> tuple[Pass, ...]:
 
 def _for_cuda(options: CudaOptions) -> tuple[Pass, ...]:
     grid = options.grid
-    mapping = MapToGrid(grid.blocks), PlanMemory(in_place=False)
+    mapping = MapToGrid(grid.blocks, deterministic=options.deterministic), PlanMemory(in_place=False)
     return Fuse(row_blocks=False), *mapping, EmitCuda(grid.threads, options.matmul_precision)
 
 

@@ -35,8 +35,8 @@ from graphc.options import UsageError, suggestion
 from graphc.passes.manager import sample_feed, sample_sizes
 from graphc.planner import Planner, views_of
 from graphc.program import Program, compile, declared_program
-from graphc.task_text import tasks_text
 from graphc.targets import Cuda, Target, as_target
+from graphc.task_text import tasks_text
 from graphc.trainer import Trainer
 from graphc.views import View, topological
 

@@ -98,7 +98,7 @@ class DeviceBatches(BatchRunner):
             for column, result in enumerate(results):
                 add_to_total[1, 1, stream](result, size, self._at, schedule.totals, column)
 
-        return _Batch(queue, work, function.recordable)
+        return _Batch(queue, work)
 
 
 class _Schedule:
@@ -129,18 +129,17 @@ class _Schedule:
 class _Batch:
     """The step for one batch size: run once, then recorded and replayed."""
 
-    def __init__(self, queue: Any, work: Any, recordable: bool) -> None:
-        self._queue, self._work, self._recordable = queue, work, recordable
-        self._ran = False
+    def __init__(self, queue: Any, work: Any) -> None:
+        self._queue, self._work = queue, work
+        self._recordable = False
         self._replay: Any = None
 
     def run(self) -> None:
         """Run it."""
-        if self._replay is None and self._ran and self._recordable:
+        if self._replay is None and self._recordable:
             self._replay = self._queue.recorded(self._work)
-        self._ran = True
         if self._replay is None:
-            self._work(self._queue.stream)
+            self._recordable = self._queue.run(self._work)
         else:
             self._replay()
 

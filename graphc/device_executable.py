@@ -163,7 +163,7 @@ class _Form:
         self._results, self._nbytes = function.results(sizes)
         self._inputs = self._placed(inputs, places)
         self._arguments = [*self._inputs, *blocks]
-        self._ran = False
+        self._recordable = False  # known after the first call
         self._lent: list[_Recorded] = []
         self._spare: _Recorded | None = None  # whose results are copied
 
@@ -211,8 +211,7 @@ class _Form:
 
     def run(self) -> tuple[Any, ...]:
         """Put the call into the queue; the results, which are the caller's."""
-        if not self._ran or not self._function.recordable:
-            self._ran = True
+        if not self._recordable:
             return self._unrecorded()
         if (free := self._free()) is not None:
             free.replay()
@@ -237,7 +236,7 @@ class _Form:
 
     def _unrecorded(self) -> tuple[Any, ...]:
         memory = self._queue.empty(self._nbytes)
-        self._function.enqueue(self._arguments, self._memory, memory, self._queue.stream)
+        self._recordable = self._queue.run(partial(self._function.enqueue, self._arguments, self._memory, memory))
         return self._arrays(memory)
 
     def _record(self) -> _Recorded:

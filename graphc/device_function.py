@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.codegen.cuda.host_text import by_host, device_results, index_checks
+from graphc.codegen.cuda.host_text import device_results, index_checks
 from graphc.codegen.runtime import index_in_range
 from graphc.device import on_host, queue_at_hand, uploaded
 from graphc.emitted import Emitted
@@ -21,18 +21,11 @@ from graphc.ir.loops import Call
 
 
 class DeviceFunction:
-    """An emitted function for a device, with what it needs beside inputs and blocks.
-
-    Attributes
-    ----------
-    recordable
-        Whether all it does is work of the queue, and none the host's.
-    """
+    """An emitted function for a device, with what it needs beside inputs and blocks."""
 
     def __init__(self, graph: Graph, emitted: Emitted) -> None:
         self.graph, self.program = graph, emitted.program
         self.checks = index_checks(self.program)
-        self.recordable = not by_host(self.program)
         self._emitted = emitted
         self._memory: Any = None
 

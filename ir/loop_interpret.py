@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -238,10 +239,17 @@ class _Machine:
         keys, values, out = (self.memory[buffer] for buffer in call.operands)
         out[...] = np.searchsorted(keys, values, "right" if call["right"] else "left")
 
+    def add_at(self, call: Call) -> None:
+        """What goes to one place is added in order."""
+        order, positions, values, out = (self.memory[buffer] for buffer in call.operands)
+        rows = values.reshape(positions.size, prod(values.shape[positions.ndim :]))
+        at = positions.reshape(-1)[order][:, None] + np.arange(rows.shape[1])
+        np.add.at(out.reshape(-1), at, rows[order])
+
 
 CALLS = {
     "matmul": _Machine.matmul, "check_index": _Machine.check_index, "argsort": _Machine.argsort,
-    "searchsorted": _Machine.searchsorted, **dict.fromkeys(ROUTINES, _Machine.factorization),
+    "searchsorted": _Machine.searchsorted, "add_at": _Machine.add_at, **dict.fromkeys(ROUTINES, _Machine.factorization),
 }  # fmt: skip
 
 

@@ -334,8 +334,12 @@ class Call:
     ``matmul``: (a, b, out), flags transpose_a, transpose_b, accumulate, where it runs on threads parts, their number;
     operands of one or two dims, or of more with equal leading (batch) dims, which a matrix need not have.
     ``check_index``: (index,), flags extent and text: raises where an index is out of range.
-    ``argsort``: (keys, scratch, out), no flags: the order of the keys along the last axis; scratch is as long as it.
+    ``argsort``: (keys, scratch, out), no flags: the order of the keys along the last axis; scratch is as long as it, or
+    thrice as large as out.
     ``searchsorted``: (keys, values, out), flag right: where values belong in a sorted vector.
+    ``add_at``: (order, positions, values, out), no flags: ``out[positions[i]:][:n] += values[i]``, with out and the n
+    values of each position flat, one position after the other where they are equal; order is that of the positions.
+    What goes to other positions goes to other elements.
     The others factorise matrices, or use factors (`ROUTINES`): what they read, memory to work in where they need it,
     and the result.
     """
@@ -368,7 +372,7 @@ class Call:
         """The buffers loaded from."""
         if (count := self._read_alone) is not None:
             return self.operands[:count]
-        return self.operands if self["accumulate"] else self.operands[:-1]
+        return self.operands if dict(self.flags).get("accumulate", True) else self.operands[:-1]
 
     @property
     def _read_alone(self) -> int | None:

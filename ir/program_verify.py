@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from graphc.ir.dims import Extent, bind, extent_names, is_exact
+from graphc.ir.dims import Extent, bind, extent_names, is_exact, product
 from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loops import SCRATCH, SPACES, Buffer, Call, Program
 
@@ -108,6 +108,8 @@ def call_problems(call: Call, program: Program) -> Iterator[str]:
         yield from _factorization(call)
     elif call.routine in ("argsort", "searchsorted"):
         yield from _places(call)
+    elif call.routine == "add_at":
+        yield from _additions(call)
     elif len(call.operands) != 3 or len({buffer.dtype for buffer in call.operands}) != 1:
         yield "matmul wants three buffers of one dtype"
     elif (shape := _product_shape(call)) != call.operands[2].shape:
@@ -138,6 +140,7 @@ _FLAGS = {
     "check_index": ("extent", "text"),
     "argsort": (),
     "searchsorted": ("right",),
+    "add_at": (),
     **{name: routine.flags for name, routine in ROUTINES.items()},
 }
 
@@ -166,10 +169,23 @@ def _places(call: Call) -> Iterator[str]:
     first, second, out = call.operands
     if out.dtype.name != "int64" or out.shape != (first if call.routine == "argsort" else second).shape:
         yield f"{call.routine} of {first.name}: {first.type} does not give {out.name}: {out.type}"
-    if call.routine == "argsort" and (not out.shape or second.type != out.type.with_shape(out.shape[-1:])):
+    scratch = [out.type.with_shape(shape) for shape in (out.shape[-1:], (3, *out.shape))]
+    if call.routine == "argsort" and (not out.shape or second.type not in scratch):
         yield f"argsort wants scratch of the length and dtype of {out.name}'s rows, got {second.name}: {second.type}"
     if call.routine == "searchsorted" and (len(first.shape) != 1 or first.dtype != second.dtype):
         yield f"searchsorted wants a vector of {second.dtype}, got {first.name}: {first.type}"
+
+
+def _additions(call: Call) -> Iterator[str]:
+    """A position for each row of values, and the order of the positions."""
+    if len(call.operands) != 4:
+        yield "add_at wants four buffers"
+        return
+    order, positions, values, out = call.operands
+    if values.dtype != out.dtype or values.shape[: len(positions.shape)] != positions.shape:
+        yield f"add_at does not add {values.name}: {values.type} at {positions.name}: {positions.type} to {out.type}"
+    if positions.dtype.name != "int64" or order.type != positions.type.with_shape((product(positions.shape),)):
+        yield f"{order.name}: {order.type} is no order of {positions.name}: {positions.type}"
 
 
 def _product_shape(call: Call) -> tuple[Extent, ...] | None:

@@ -34,6 +34,8 @@ from graphc.passes.deal import length, on_threads
 from graphc.passes.fission import apart, independent, moved, with_free_rows
 from graphc.passes.in_place import reuse_in_place
 from graphc.passes.rows import pieces_of
+from graphc.passes.sorted_scatter import sorted_scatter
+from graphc.passes.sorting import with_scratch
 from graphc.passes.stages import free_name, rewritten
 from graphc.passes.threads import Splitting, accumulated, local_names, outermost_rows, why_not_split, work
 
@@ -47,11 +49,13 @@ _ATOMIC = {"add": ("float32", "float64", "int32", "uint32", "int64", "uint64")}
 class MapToGrid:
     """The pass: `Program` of fused kernels in, `Program` for a grid of so many blocks out.
 
-    Kernels that are known to take one core of a processor less than `least` picoseconds run on one block.
+    Kernels that are known to take one core of a processor less than `least` picoseconds run on one block. With
+    `deterministic`, floats are added up at gathered indices in the order in which they stand, not in turns.
     """
 
     blocks: int
     least: int = LAUNCH
+    deterministic: bool = False
     name: str = "grid"
 
     def run(self, program: Program) -> Program:
@@ -61,11 +65,14 @@ class MapToGrid:
         taken |= {step.name for step in program.steps if isinstance(step, Kernel)}
         refusals: list[str] = []
         steps: list[Step] = []
-        for step in program.steps:
+        given = program.steps
+        if self.deterministic:
+            given = tuple(new for step in given for new in sorted_scatter(step, taken))
+        for step in given:
             if isinstance(step, Call):
-                steps.append(step)
+                steps.append(with_scratch(step))
             else:
-                kernels = list(self._on_blocks(_in_turns(step), taken, refusals))
+                kernels = list(self._on_blocks(_in_turns(step, self.deterministic), taken, refusals))
                 steps += [with_barriers(on_threads(kernel)) for kernel in _in_memory(kernels)]
         return replace(program, steps=tuple(steps), refusals=(*program.refusals, *refusals))
 
@@ -124,8 +131,11 @@ def _longest(kernel: Kernel) -> Loop | None:
     return longest if length(longest) > length(rows) else None
 
 
-def _in_turns(kernel: Kernel) -> Kernel:
-    """The kernel with what it adds up at indices from memory done in turns: a copy for each block could be large."""
+def _in_turns(kernel: Kernel, deterministic: bool) -> Kernel:
+    """The kernel with what it adds up at indices from memory done in turns: a copy for each block could be large.
+
+    The order of turns shows in sums of floats.
+    """
     loaded = {each.buffer.root for each in walk(kernel.body) if isinstance(each, Load)}
     scalars = {each.name for each in walk(kernel.body) if isinstance(each, Let | Load | IndexValue)}
 
@@ -133,7 +143,8 @@ def _in_turns(kernel: Kernel) -> Kernel:
         match statement:
             case Accumulate(target=Buffer(dtype=dtype) as target, index=index, op=op):
                 gathered = any(name in scalars for position in index for name in position.variables)
-                if gathered and dtype.name in _ATOMIC.get(op, ()) and target.root not in loaded:
+                ordered = deterministic and dtype.kind == "f"
+                if gathered and not ordered and dtype.name in _ATOMIC.get(op, ()) and target.root not in loaded:
                     return (replace(statement, atomic=True),)
         return (statement,)
 

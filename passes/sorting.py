@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.ir import ops
 from graphc.ir.core import Node
-from graphc.ir.loops import Buffer, Straight
+from graphc.ir.loops import Buffer, Call, Straight
 from graphc.passes.stages import axes_of, identity
 
 if TYPE_CHECKING:
     from graphc.passes.lower import Lowering
+
+# Keys that a block of a GPU's threads sorts by itself, a power of two. Of float64 and their positions, each in two
+# places, that is 40 KiB: every card has 48 that the threads of a block share.
+SORTED_BY_BLOCK = 2048
 
 
 def lower_argsort(lowering: Lowering, node: Node) -> None:
@@ -41,3 +46,14 @@ def lower_searchsorted(lowering: Lowering, node: Node) -> None:
     """A binary search for each value."""
     keys, values = (lowering.materialised(operand) for operand in node.operands)
     lowering.call("searchsorted", (keys, values, lowering.settle(node)), (("right", node["right"]),))
+
+
+def with_scratch(call: Call) -> Call:
+    """A call as a GPU runs it: a sort of rows that may be too long for a block has scratch for positions and keys."""
+    if call.routine != "argsort":
+        return call
+    keys, scratch, out = call.operands
+    length = out.shape[-1]
+    if isinstance(length, int) and length <= SORTED_BY_BLOCK:
+        return call
+    return replace(call, operands=(keys, replace(scratch, shape=(3, *out.shape)), out))

@@ -22,10 +22,10 @@ from graphc.passes.lower import Lower
 from graphc.passes.memory import PlanMemory
 
 
-def on_grid(graph: Graph, blocks: int = 3, least: int = 0) -> Program:
+def on_grid(graph: Graph, blocks: int = 3, least: int = 0, deterministic: bool = False) -> Program:
     """The program on a grid, every kernel on several blocks where that is possible, or worth it."""
     fused = Fuse(row_blocks=False).run(Lower().run(graph))
-    return PlanMemory(in_place=False).run(MapToGrid(blocks, least).run(fused))
+    return PlanMemory(in_place=False).run(MapToGrid(blocks, least, deterministic).run(fused))
 
 
 def kernels(program: Program, threads: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,62 @@ def test_what_host_functions_launch_compiles_to_ptx(dtype: str) -> None:
     ):
         ptx, _ = cuda.compile_ptx(function.py_func, types.void(*arguments), cc=(8, 0))
         assert ".target sm_80" in ptx
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "uint16", "uint64"])
+def test_sorting_compiles_to_ptx(dtype: str, capability: tuple[int, int]) -> None:
+    """Within the shared memory that a block has on every card."""
+    from numba import cuda, from_dtype, types
+
+    from graphc.codegen.cuda.sorting import add_runs, find_places, merge_runs, sort_tiles
+
+    keys, order, size = from_dtype(np.dtype(dtype))[::1], types.int64[::1], types.int64
+    for function, arguments in (
+        (sort_tiles, (keys, size, keys, order)),
+        (merge_runs, (keys, order, size, size, keys, order)),
+        (find_places, (keys, keys, types.boolean, order)),
+        (add_runs, (order, order, keys, keys)),
+    ):
+        ptx, _ = cuda.compile_ptx(function.py_func, types.void(*arguments), cc=capability)
+        assert f".target sm_{capability[0]}{capability[1]}" in ptx
+        assert sum(map(int, re.findall(r"\.shared .*\[(\d+)\];", ptx))) <= 48 * 1024
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_factorisations_compile_to_ptx(dtype: str, capability: tuple[int, int]) -> None:
+    from numba import cuda, from_dtype, types
+
+    from graphc.codegen.cuda import factorizations
+
+    a, size, flag = from_dtype(np.dtype(dtype))[::1], types.int64, types.boolean
+    for name, arguments in (
+        ("factor_cholesky", (a, size, a)),
+        ("factor_lu", (a, size, a)),
+        ("solve_triangle", (a, a, size, size, flag, flag, flag, a)),
+        ("solve_by_lu", (a, a, size, size, flag, a)),
+        ("log_determinants", (a, size, a)),
+        ("determinant_signs", (a, size, a)),
+    ):
+        kernel = getattr(factorizations, name)
+        ptx, _ = cuda.compile_ptx(kernel.py_func, types.void(*arguments), cc=capability)
+        assert f".target sm_{capability[0]}{capability[1]}" in ptx
+        if dtype == "float32" and name != "log_determinants":
+            assert not re.search(r"(fma|mul|add|sub|div|sqrt)\.rn\.f64", ptx)
+
+
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
+def test_products_of_integers_compile_to_ptx(dtype: str, capability: tuple[int, int]) -> None:
+    from numba import cuda, from_dtype, types
+
+    from graphc.codegen.cuda.products import multiply_tiles
+
+    matrix, sizes = from_dtype(np.dtype(dtype))[::1], types.UniTuple(types.int64, 3)
+    arguments = (matrix, matrix, matrix, sizes, sizes, sizes, types.boolean, types.boolean)
+    ptx, _ = cuda.compile_ptx(multiply_tiles.py_func, types.void(*arguments), cc=capability)
+    assert f".target sm_{capability[0]}{capability[1]}" in ptx
 
 
 @pytest.mark.skipif(config.ENABLE_CUDASIM, reason="the simulator is a device")

@@ -17,10 +17,14 @@ from test_ops_compiled import FAMILIES, check, check_adjoints, combined, grouped
 import graphc
 from graphc import Input, Param
 from graphc.codegen.cuda.emit import Grid, emit_cuda
+from graphc.ir.dims import bind
 from graphc.ir.errors import CompileValueError
+from graphc.ir.loop_interpret import interpret_program
 from graphc.ir.loop_text import parse_program, print_program
 from graphc.ir.loop_verify import verify_program
-from graphc.ir.loops import Accumulate, Barrier, Combine, Kernel, Program, Statement, walk
+from graphc.ir.loops import Accumulate, Barrier, Call, Combine, Kernel, Program, Statement, walk
+from graphc.passes.grid import MapToGrid
+from graphc.passes.sorting import SORTED_BY_BLOCK
 from graphc.passes.stages import rewritten
 from graphc.program import declared_program
 from graphc.views import View, topological
@@ -68,7 +72,8 @@ def values(views: list[View], wrt: list[View], **feeds: object) -> None:
     blocks = {block.layout.name: block.values for block in reference.params.blocks}
     arrays = {name: np.asarray(value) for name, value in feeds.items()} | blocks
     case = Case(graph, arrays)
-    for program in (on_grid(graph), on_grid(graph, least=10**18)):  # on several blocks, and on one
+    ways = on_grid(graph), on_grid(graph, least=10**18), on_grid(graph, deterministic=True)
+    for program in ways:  # on several blocks, on one, and with sums in order
         verify_program(program)
         found, expected = threads_of_blocks.run(program, case), expected_values(case)
         assert found.keys() == expected.keys()
@@ -119,6 +124,161 @@ def test_scattering_and_gathering() -> None:
     summed = np.zeros((7, 5), "float32") + Input((7, 5), "float32", name="start")
     added = summed.at[k].add(rows * 0.5)
     values([np.sum(added * added), np.cumsum(rows, axis=0), added], [table], k=[1, 1, 6, 0, 1], start=X)
+
+
+N, M = "N", "M"
+SCATTERS = {
+    "elements": ((40,), (N,), lambda s, k, u: s.at[k].add(u)),
+    "rows": ((4, 3), (N, 3), lambda s, k, u: s.at[k].add(u)),
+    "rows of any width": ((4, M), (N, M), lambda s, k, u: s.at[k].add(u * 2)),
+    "rows of matrices": ((4, 2, 3), (N, 2, 3), lambda s, k, u: s.at[k].add(np.tanh(u))),
+    "rows twice": ((4, 2, 3), (N, 3), lambda s, k, u: s.at[k, k % 2].add(u)),
+    "columns": ((3, 4), (3, N), lambda s, k, u: s.at[:, k].add(u)),
+    "between": ((2, 4, 3), (2, N, 3), lambda s, k, u: s.at[:, k].add(u)),
+    "transposed rows": ((4, 3), (3, N), lambda s, k, u: s.at[k].add(u.T)),
+    "one row": ((4, 3), (3,), lambda s, k, u: s.at[k].add(u)),
+    "a number": ((4, 3), (N,), lambda s, k, u: s.at[k].add(0.1)),
+    "a stack of indices": ((4, 3), (N, N, 3), lambda s, k, u: s.at[k[:, None] * k[None, :] % 4].add(u)),
+    "along an axis": ((N, 4), (N, 4), lambda s, k, u: np.take_along_axis(s, np.argsort(u, axis=1), axis=1)),
+}
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+@pytest.mark.parametrize("name", SCATTERS)
+def test_sums_at_indices_in_order(name: str, count: int) -> None:
+    """The same bits as where one thread adds one after the other."""
+    base, shape, declare = SCATTERS[name]
+    s, u = Input(base, "float32", name="s"), Input(shape, "float32", name="u")
+    view = declare(s, Input((N,), "int64", name="k"), u)
+    outputs = [view] if name != "along an axis" else [graphc.grad(np.sum(view * view), s)]
+    graph = graphc.compile(outputs, target="interpret").graph("partition")
+    sizes = {N: count, M: 5}
+    feeds = {
+        leaf.name: RNG.lognormal(0, 5, [bind(size, sizes) for size in leaf.shape]).astype(np.float32)
+        for leaf in (s, u)
+    } | {"k": RNG.integers(-4, 4, count)}
+    in_turns = on_grid(graph)
+    case = Case(graph, {leaf.name: feeds[leaf.name] for leaf in in_turns.inputs})
+    expected = interpreted(in_turns, case)["0"]
+    program = on_grid(graph, deterministic=True)
+    verify_program(program)
+    assert print_program(parse_program(print_program(program))) == print_program(program)
+    assert "add_at" in [step.routine for step in program.steps if not isinstance(step, Kernel)]
+    assert not [each for each in walked(program) if isinstance(each, Accumulate) and each.atomic]
+    for found in (interpreted(program, case), threads_of_blocks.run(program, case)):
+        assert found["0"].tobytes() == expected.tobytes()
+
+
+def test_rows_are_sorted_as_a_whole_where_they_can_be() -> None:
+    def sorted_at_once(name: str) -> tuple[object, ...]:
+        base, shape, declare = SCATTERS[name]
+        leaves = Input(base, "float32", name="s"), Input((N,), "int64", name="k"), Input(shape, "float32", name="u")
+        program = on_grid(graphc.compile(declare(*leaves), target="interpret").graph("partition"), deterministic=True)
+        (call,) = (step for step in program.steps if isinstance(step, Call) and step.routine == "add_at")
+        return call.operands[1].shape
+
+    assert [str(size) for size in sorted_at_once("rows of matrices")] == ["N"]
+    assert [str(size) for size in sorted_at_once("a stack of indices")] == ["N", "N"]
+    assert [str(size) for size in sorted_at_once("between")] == ["N", "2", "3"]
+
+
+def test_integers_are_added_in_turns_in_any_case() -> None:
+    """Their sums do not depend on the order."""
+    s, k = Input((4,), "int32", name="s"), Input((N,), "int64", name="k")
+    graph = graphc.compile(s.at[k].add(1), target="interpret").graph("partition")
+    assert [each for each in walked(on_grid(graph, deterministic=True)) if isinstance(each, Accumulate) and each.atomic]
+
+
+SUMS = """\
+program @test(k, u) {
+  input k: i64[9]
+  input u: f32[9]
+  output y: f32[4]
+
+  kernel start {
+    for i in 4 parallel {
+      store y[i] = 0.0
+    }
+  }
+
+  kernel y {
+    for i in 9 serial {
+      k = k[i]
+      u = u[i]
+      y[k] += u
+      y[k] += 0.5
+    }
+  }
+
+  return y
+}
+"""
+
+
+def test_what_else_is_added_up_in_order_is_so_on_one_thread() -> None:
+    program = parse_program(SUMS)
+    kinds = {}
+    for deterministic in (False, True):
+        mapped = MapToGrid(3, 0, deterministic).run(program)
+        verify_program(mapped)
+        sums = [each for each in walked(mapped) if isinstance(each, Accumulate)]
+        kinds[deterministic] = {each.atomic for each in sums}
+    assert kinds == {False: {True}, True: {False}}
+
+
+def test_rows_that_overlap_are_not_sorted_as_a_whole() -> None:
+    text = SUMS
+    for old, new in (
+        ("      y[k] += 0.5\n", ""), ("f32[9]", "f32[9,2]"), ("u = u[i]", "u = u[i, j]"), ("f32[4]", "f32[5]"),
+        ("in 4", "in 5"), ("k = k[i]", "for j in 2 serial {\n      k = k[i]"), ("y[k] += u", "y[k+j] += u\n      }"),
+    ):  # fmt: skip
+        text = text.replace(old, new)
+    feeds = {"k": RNG.integers(0, 4, 9), "u": RNG.lognormal(0, 5, (9, 2)).astype(np.float32)}
+    program = MapToGrid(3, 0, deterministic=True).run(parse_program(text))
+    verify_program(program)
+    assert [step.operands[1].shape for step in program.steps if isinstance(step, Call)][-1] == (9, 2)
+    expected = interpret_program(parse_program(text), feeds)["y"]
+    np.testing.assert_array_equal(interpret_program(program, feeds)["y"], expected)
+
+
+def test_what_is_added_in_another_order_is_brought_into_that() -> None:
+    text = SUMS.replace("      y[k] += 0.5\n", "").replace("u = u[i]", "u = u[-i+8]")
+    feeds = {"k": RNG.integers(0, 4, 9), "u": RNG.lognormal(0, 5, 9).astype(np.float32)}
+    program = MapToGrid(3, 0, deterministic=True).run(parse_program(text))
+    verify_program(program)
+    assert "call add_at" in print_program(program)
+    expected = interpret_program(parse_program(text), feeds)["y"]
+    np.testing.assert_array_equal(interpret_program(program, feeds)["y"], expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda order, positions, values, out: (order, positions, out), "add_at wants four buffers"),
+        (lambda order, positions, values, out: (order, order, values, out), "does not add"),
+        (lambda order, positions, values, out: (positions, positions, values, out), "is no order of"),
+        (lambda order, positions, values, out: (order, positions, values, values), "add_at stores to the input u"),
+    ],
+)
+def test_malformed_sums_in_order(change, problem: str) -> None:
+    s, k = Input((4, 3), "float32", name="s"), Input((2, 2), "int64", name="k")
+    u = Input((2, 2, 3), "float32", name="u")
+    program = on_grid(graphc.compile(s.at[k].add(u), target="interpret").graph("partition"), deterministic=True)
+    call = program.steps[-1]
+    assert isinstance(call, Call)
+    wrong = replace(call, operands=change(*call.operands))
+    with pytest.raises(CompileValueError) as caught:
+        verify_program(replace(program, steps=(*program.steps[:-1], wrong), arena=None))
+    assert problem in str(caught.value)
+
+
+def test_long_rows_are_sorted_with_scratch_for_all_of_them() -> None:
+    """What a block sorts by itself needs none."""
+    x, y = Input(("N", "M"), name="x"), Input((4, SORTED_BY_BLOCK), name="y")
+    program = on_grid(graphc.compile([np.argsort(x), np.argsort(y)], target="interpret").graph("partition"))
+    verify_program(program)
+    scratch = [step.operands[1].shape for step in program.steps if isinstance(step, Call)]
+    assert [[str(size) for size in shape] for shape in scratch] == [["3", "N", "M"], [str(SORTED_BY_BLOCK)]]
 
 
 def test_running_sums_and_their_gradients() -> None:
@@ -243,8 +403,11 @@ def test_a_refusal_says_why() -> None:
 
 
 def statements(program: graphc.Program) -> list[Statement]:
-    steps = program.graph("memory").steps
-    return [each for step in steps if isinstance(step, Kernel) for each in walk(step.body)]
+    return walked(program.graph("memory"))
+
+
+def walked(program: Program) -> list[Statement]:
+    return [each for step in program.steps if isinstance(step, Kernel) for each in walk(step.body)]
 
 
 # what is refused ------------------------------------------------------------------------------------------------------

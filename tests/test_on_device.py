@@ -31,6 +31,11 @@ from numba import cuda
 if not cuda.is_available():
     pytest.skip("needs an NVIDIA GPU, or NUMBA_ENABLE_CUDASIM=1", allow_module_level=True)
 
+from graphc.codegen.cuda import factorizations, products, sorting
+from graphc.codegen.cuda.products import EDGE
+from graphc.codegen.cuda.sorting import TILE
+from graphc.ir.factorizations import ROUTINES
+
 # The simulator's threads are Python's: few of them.
 BLOCKS, THREADS = (3, 8) if config.ENABLE_CUDASIM else (64, 128)
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator divides by zero in Python
@@ -71,6 +76,10 @@ X, Y = RNG.normal(size=(6, 5)).astype(np.float32), RNG.integers(0, 3, 6)
 
 def host(value: Any) -> np.ndarray:
     return np.asarray(value.copy_to_host())
+
+
+def stream() -> Any:
+    return queue_at_hand().stream
 
 
 def close(found: Any, expected: Any) -> None:
@@ -334,6 +343,204 @@ def test_empty_inputs() -> None:
     program = graphc.compile([np.exp(x), np.sum(x), np.sum(x, axis=0)], target="cuda")
     values = [host(value) for value in program(x=np.empty((0, 3), np.float32))]
     assert [value.tolist() for value in values] == [[], 0, [0, 0, 0]]
+
+
+# sorting --------------------------------------------------------------------------------------------------------------
+
+KEYS = ("float64", "float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
+LENGTHS = (1, 2, 3, TILE - 1, TILE, TILE + 1, 2 * TILE - 1, 2 * TILE, 2 * TILE + 1, 3 * TILE + 5, 4 * TILE, 5 * TILE)
+
+
+def keys_of(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Few different ones, at the ends of the dtype too, and in another order than that of their bits."""
+    kind = np.dtype(dtype).kind
+    if kind == "f":
+        some = np.array([0.0, -0.0, 1.5, -2.5, np.inf, -np.inf, np.nan])
+    elif kind == "b":
+        some = np.array([False, True])
+    else:
+        ends = np.iinfo(dtype)
+        some = np.array([ends.min, ends.max, 0, 1, ends.max // 2 + 1], dtype)
+    return RNG.choice(some, shape).astype(dtype)
+
+
+def device_order(keys: np.ndarray) -> np.ndarray:
+    places = cuda.to_device(np.full(keys.shape, -1))
+    scratch = cuda.to_device(np.full(keys.shape[-1:], -1))
+    sorting.argsort(cuda.to_device(keys), scratch, places, stream())
+    return host(places)
+
+
+@pytest.mark.parametrize("shape", [*((2, length) for length in LENGTHS), (0,), (3, 0), (0, 3), (7, 2), (2, 3, 2), (5,)])
+def test_sorting_rows_of_any_length(shape: tuple[int, ...]) -> None:
+    keys = keys_of("float32", shape)
+    np.testing.assert_array_equal(device_order(keys), np.argsort(keys, axis=-1, kind="stable"))
+
+
+@pytest.mark.parametrize("dtype", KEYS)
+@pytest.mark.parametrize("shape", [(5, 3), (1, 2 * TILE + 1)])
+def test_sorting_every_dtype(shape: tuple[int, ...], dtype: str) -> None:
+    keys = keys_of(dtype, shape)
+    np.testing.assert_array_equal(device_order(keys), np.argsort(keys, axis=-1, kind="stable"))
+
+
+def test_sorting_equal_keys_and_what_is_in_order() -> None:
+    length = 3 * TILE + 5
+    rows = np.array([np.zeros(length), np.arange(length), -np.arange(length), np.full(length, np.nan)])
+    np.testing.assert_array_equal(device_order(rows), np.argsort(rows, axis=-1, kind="stable"))
+
+
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("dtype", KEYS)
+def test_searching_every_dtype(dtype: str, right: bool) -> None:
+    keys, wanted = np.sort(keys_of(dtype, (20,))), keys_of(dtype, (3, 5))
+    for some in (keys, keys[:1], keys[:0]):
+        found = cuda.to_device(np.full(wanted.shape, -1))
+        sorting.searchsorted(cuda.to_device(some), cuda.to_device(wanted), found, stream(), right=right)
+        np.testing.assert_array_equal(host(found), np.searchsorted(some, wanted, "right" if right else "left"))
+
+
+# matrices -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the device in the simulator too, which leaves matrices to the host."""
+    monkeypatch.setattr(factorizations, "SIMULATED", False)
+
+
+def agree(name: str, *operands: np.ndarray, **flags: bool) -> np.ndarray:
+    """The result of a routine, which is that of its reference."""
+    expected = ROUTINES[name].reference(*operands, **flags)
+    out = cuda.to_device(np.full_like(expected, 7))
+    getattr(factorizations, name)(*map(cuda.to_device, operands), out, stream(), **flags)
+    tolerance = 1e-3 if expected.dtype == np.float32 else 1e-10
+    np.testing.assert_allclose(host(out), expected, tolerance, tolerance)
+    return expected
+
+
+@pytest.mark.usefixtures("by_blocks")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [0, 1, 3] if config.ENABLE_CUDASIM else [0, 1, 3, 70])
+def test_factorisations(n: int, dtype: str) -> None:
+    a = RNG.normal(size=(2, n, n))
+    b = RNG.normal(size=(2, n, 3)).astype(dtype)
+    agree("cholesky", (a @ a.swapaxes(1, 2) + np.eye(n) + np.triu(a, 1)).astype(dtype))
+    factors = agree("lu", a.astype(dtype))
+    agree("log_abs_det", factors)
+    agree("det_sign", factors)
+    for transpose in (False, True):
+        agree("lu_solve", factors, b, transpose=transpose)
+        for lower, unit_diagonal in np.ndindex(2, 2):
+            flags = {"lower": bool(lower), "transpose": transpose, "unit_diagonal": bool(unit_diagonal)}
+            agree("triangular_solve", (a + 2 * np.eye(n)).astype(dtype), b, **flags)
+
+
+@pytest.mark.usefixtures("by_blocks")
+def test_matrices_that_cannot_be_factorised() -> None:
+    singular = np.array([[[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [1.0, 1.0, 1.0]], [[0.0, 1, 2], [3, 4, 0], [2, 0, 1]]])
+    zero, nan = np.zeros((1, 2, 2)), np.full((1, 2, 2), np.nan)
+    indefinite = np.array([[[1.0, 9], [2, 1]], [[4.0, 9], [2, 5]], [[np.nan, 9], [2, 5]], [[4, 9], [np.nan, 5]]])
+    agree("cholesky", indefinite)
+    for a in (singular, zero, nan):
+        factors = agree("lu", a)
+        agree("log_abs_det", factors)
+        agree("det_sign", factors)
+        for flag in (False, True):
+            agree("lu_solve", factors, np.ones((*a.shape[:2], 1)), transpose=flag)
+            agree("triangular_solve", a, np.ones((*a.shape[:2], 1)), lower=True, transpose=flag, unit_diagonal=False)
+
+
+@pytest.mark.usefixtures("by_blocks")
+def test_the_host_factorises_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factorizations, "LARGEST", 2)
+    monkeypatch.setattr(factorizations, "factor_lu", None)
+    agree("lu", RNG.normal(size=(2, 3, 3)))
+
+
+# products -------------------------------------------------------------------------------------------------------------
+
+INTEGERS = [dtype for dtype in KEYS if np.dtype(dtype).kind != "f"]
+PRODUCTS = [
+    ((3, 3), (3, 4)), ((1, 1), (1, 1)), ((2, 0), (0, 3)), ((EDGE, EDGE), (EDGE, EDGE)), ((EDGE + 1, 3), (3, EDGE + 1)),
+    ((5,), (5,)), ((5,), (5, 3)), ((3, 5), (5,)), ((2, 1, 3), (2, 3, 2)), ((2, 1, 3), (3, 2)), ((2, 3), (2, 3, 1)),
+]  # fmt: skip
+
+
+def product_on_device(dtype: str, shapes: Any, transposed: tuple[bool, bool], beta: float) -> None:
+    operands = [keys_of(dtype, shape) for shape in shapes]
+    expected = np.asarray(np.matmul(*operands), dtype)
+    before = keys_of(dtype, expected.shape)
+    given = [
+        np.ascontiguousarray(array.swapaxes(-1, -2) if flag else array)
+        for array, flag in zip(operands, transposed, strict=True)
+    ]
+    out = cuda.to_device(before)
+    products.by_tiles(*map(cuda.to_device, given), out, stream(), *transposed, beta)
+    np.testing.assert_array_equal(host(out), before + expected if beta else expected)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_products_of_integers_wrap_around(dtype: str) -> None:
+    for beta in (0.0, 1.0):
+        product_on_device(dtype, PRODUCTS[0], (False, False), beta)
+
+
+@pytest.mark.parametrize("shapes", PRODUCTS)
+def test_products_of_integers_of_every_shape(shapes: Any) -> None:
+    for flags in np.ndindex(2, 2):
+        if not any(flag and len(shape) < 2 for flag, shape in zip(flags, shapes, strict=True)):
+            product_on_device("int16", shapes, (bool(flags[0]), bool(flags[1])), beta=1.0)
+
+
+def test_a_product_of_booleans_counts_no_terms() -> None:
+    """256 of them would wrap around to none."""
+    some = cuda.to_device(np.ones(256, bool))
+    out = cuda.to_device(np.zeros((), bool))
+    products.by_tiles(some, some, out, stream(), False, False, 0.0)
+    assert host(out)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("places", [1, 3, 40])
+@pytest.mark.parametrize("shape", [(2 * TILE + 3,), (5, 4), (17, 3), (1, 2), (0, 3), (3, 0)])
+def test_sums_at_positions_in_order(shape: tuple[int, ...], places: int, dtype: str) -> None:
+    """Bit by bit NumPy's, which adds one after the other."""
+    base = RNG.lognormal(0, 5, (places, *shape[1:])).astype(dtype)
+    rows, index = RNG.lognormal(0, 5, shape).astype(dtype), RNG.integers(0, places, shape[0])
+    positions, order = cuda.to_device(index * (base.size // places)), cuda.to_device(np.full(shape[0], -1))
+    sums = cuda.to_device(base)
+    sorting.argsort(positions, cuda.to_device(np.empty(shape[0], np.int64)), order, stream())
+    sorting.add_at(order, positions, cuda.to_device(rows), sums, stream())
+    np.add.at(base, index, rows)
+    assert host(sums).tobytes() == base.tobytes()
+
+
+def test_sums_elsewhere_go_nowhere() -> None:
+    memory = cuda.to_device(np.zeros(12))
+    positions, order = (cuda.to_device(np.array(values)) for values in ([4, -2, 0, 2, -1], [1, 4, 2, 3, 0]))
+    sorting.add_at(order, positions, cuda.to_device(np.ones((5, 2))), memory[4:9], stream())
+    assert host(memory).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]
+
+
+def test_a_program_whose_sums_are_in_order() -> None:
+    s, k = Input((4, 3), "float32", name="s"), Input(("N",), "int64", name="k")
+    u = Input(("N", 3), "float32", name="u")
+    feeds = {"s": np.ones((4, 3), np.float32), "k": np.array([1, -1, 1, 0, 1, 3]), "u": RNG.normal(size=(6, 3))}
+    found = host(graphc.compile(s.at[k].add(u * 2), target=Cuda(deterministic=True))(**feeds))
+    np.add.at(feeds["s"], feeds["k"], feeds["u"].astype(np.float32) * np.float32(2))
+    assert found.tobytes() == feeds["s"].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "bool"])
+def test_programs_that_sort(dtype: str) -> None:
+    x, v = Input(("N", "M"), dtype, name="x"), Input(("K",), "float32", name="v")
+    views = [np.argsort(x, axis=1), np.argsort(x, axis=0), np.searchsorted([-1.0, 0.0, 2.0], v)]
+    feeds = {"x": RNG.integers(-2, 2, (3, TILE + 3)).astype("float32"), "v": [0.0, 5.0, np.nan]}
+    feeds["x"] = feeds["x"] if dtype != "bool" else feeds["x"] > 0
+    expected = graphc.compile(views, target="interpret")(**feeds)
+    for found, want in zip(graphc.compile(views, target="cuda")(**feeds), expected, strict=True):
+        np.testing.assert_array_equal(host(found), want)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

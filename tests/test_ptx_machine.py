@@ -300,7 +300,7 @@ def test_functions_and_local_memory(memory: Memory) -> None:
     """A function that is called twice keeps something in its own frame."""
     outside = """
         .global .align 4 .u32 table[3] = {10, 20, 30};
-        .func (.param .b32 out) pick(.param .b32 k) { 
+        .func (.param .b32 out) pick(.param .b32 k) {
             .local .align 8 .b8 frame[16]; .reg .b32 %r<4>; .reg .b64 %rd<4>; .reg .pred %p<2>;
             ld.param.b32 %r1, [k]; mov.u64 %rd1, frame; cvta.local.u64 %rd2, %rd1;
             st.u32 [%rd2+4], %r1; setp.gt.u32 %p1, %r1, 1; @%p1 bra big;

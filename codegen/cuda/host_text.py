@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from graphc.codegen.host_text import HostText, results_layout
 from graphc.codegen.module_text import filled
-from graphc.codegen.names import CUDA_IMPORTS
 from graphc.ir.dims import Extent
 from graphc.ir.loops import Buffer, Call, Kernel, Program
 
@@ -14,12 +13,6 @@ from graphc.ir.loops import Buffer, Call, Kernel, Program
 def index_checks(program: Program) -> tuple[Call, ...]:
     """The checks of indices, as their results lie in the memory for faults."""
     return tuple(step for step in program.steps if isinstance(step, Call) and step.routine == "check_index")
-
-
-def by_host(program: Program) -> bool:
-    """Whether the host computes some of a program, so that it cannot be recorded."""
-    calls = (step.routine for step in program.steps if isinstance(step, Call))
-    return any(CUDA_IMPORTS.get(routine, "").endswith(".by_host") for routine in calls)
 
 
 def device_results(program: Program) -> tuple[dict[Buffer, Extent], Extent]:
@@ -42,6 +35,7 @@ class CudaHostText(HostText):
         self.result_offsets = device_results(program)[0]
         self.faults, self.stream = self.claim("faults"), self.claim("stream")
         self.checks = {check: place for place, check in enumerate(index_checks(program))}
+        self.context = (self.stream,)
         self.lent = (*self.lent, *([self.faults] if self.checks else []), self.stream)
 
     def result(self, buffer: Buffer) -> str:

@@ -1,4 +1,4 @@
-"""Matrix products on the device, by NVIDIA's cuBLAS; in the simulator, and of integers, by the host."""
+"""Matrix products on the device: of floats by NVIDIA's cuBLAS, of integers by tiles; in the simulator by the host."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import threading
 from typing import Any
 
 import numpy as np
+from numba import cuda
 
-from graphc.codegen.cuda.functions import SIMULATED
+from graphc.codegen.cuda.functions import SIMULATED, kernel
 from graphc.codegen.cuda.queue import Queue, address, queue_at_hand
 from graphc.codegen.cuda.runtime import on_host
 
 # Bytes of cuBLAS's workspace: what its documentation recommends for Hopper.
 WORKSPACE = 32 << 20
+# Rows and columns of the result that a block computes, an element each thread.
+EDGE = 2 if SIMULATED else 16
 
 
 def matmul(
@@ -40,18 +43,64 @@ def matmul(
     """
     if out.size == 0:
         return
-    if SIMULATED or out.dtype.kind != "f":
+    transpose_a, transpose_b = transpose_a and len(a.shape) > 1, transpose_b and len(b.shape) > 1
+    if SIMULATED:
         _on_host(a, b, out, transpose_a, transpose_b, beta)
-    else:
+    elif out.dtype.kind == "f":
         _by_library(a, b, out, stream, transpose_a, transpose_b, beta, precision)
+    else:
+        by_tiles(a, b, out, stream, transpose_a, transpose_b, beta)
 
 
 def _on_host(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, beta: float) -> None:
     left, right, before = (np.asarray(on_host(array)) for array in (a, b, out))
-    left = left.swapaxes(-1, -2) if transpose_a and left.ndim > 1 else left
-    right = right.swapaxes(-1, -2) if transpose_b and right.ndim > 1 else right
+    left = left.swapaxes(-1, -2) if transpose_a else left
+    right = right.swapaxes(-1, -2) if transpose_b else right
     product = np.asarray(np.matmul(left, right), out.dtype)
     out.copy_to_device(product + before if beta else product)
+
+
+def by_tiles(a: Any, b: Any, out: Any, stream: Any, transpose_a: bool, transpose_b: bool, beta: float) -> None:
+    """The product of integers, which wraps around as NumPy's does, or of booleans, whose sum is "or"."""
+    m, n, inner = _sizes(a, b, transpose_a, transpose_b)
+    count = _count(out)
+    # Where in memory an element is: steps from a matrix to the next, from a row, from a column.
+    steps_a = (_stride(a), *((1, m) if transpose_a else (inner, 1)))
+    steps_b = (_stride(b), *((1, inner) if transpose_b else (n, 1)))
+    blocks = count * -(-m // EDGE) * -(-n // EDGE)
+    flat = [array.reshape(array.size).view(np.dtype(f"i{out.dtype.itemsize}")) for array in (a, b, out)]
+    sizes, logical = (m, n, inner), out.dtype == np.bool_
+    multiply_tiles[blocks, EDGE * EDGE, stream](*flat, sizes, steps_a, steps_b, bool(beta), logical)
+
+
+@kernel()
+def multiply_tiles(
+    a: Any, b: Any, out: Any, sizes: Any, steps_a: Any, steps_b: Any, accumulate: bool, logical: bool
+) -> None:
+    """Store products of matrices: each block an `EDGE` times `EDGE` tile, in steps of as many terms."""
+    left = cuda.shared.array((EDGE, EDGE), a.dtype)  # the simulator knows shared memory by its line
+    right = cuda.shared.array((EDGE, EDGE), a.dtype)
+    m, n, inner = sizes
+    across, down = (n + EDGE - 1) // EDGE, (m + EDGE - 1) // EDGE
+    x, y = cuda.threadIdx.x % EDGE, cuda.threadIdx.x // EDGE
+    row, column = cuda.blockIdx.x // across % down * EDGE + y, cuda.blockIdx.x % across * EDGE + x
+    matrix = cuda.blockIdx.x // (across * down)
+    total = np.int64(0)
+    for first in range(0, inner, EDGE):
+        left[y, x] = right[y, x] = 0
+        if row < m and first + x < inner:
+            left[y, x] = a[matrix * steps_a[0] + row * steps_a[1] + (first + x) * steps_a[2]]
+        if column < n and first + y < inner:
+            right[y, x] = b[matrix * steps_b[0] + (first + y) * steps_b[1] + column * steps_b[2]]
+        cuda.syncthreads()
+        for k in range(EDGE):
+            total += np.int64(left[y, k]) * np.int64(right[k, x])
+        cuda.syncthreads()
+    if row < m and column < n:
+        place = (matrix * m + row) * n + column
+        if accumulate:
+            total += np.int64(out[place])
+        out[place] = out.dtype.type(total != 0 if logical else total)
 
 
 def _by_library(
@@ -61,25 +110,35 @@ def _by_library(
     cublas, handle, workspace = _library(threading.get_ident(), queue_at_hand())
     cublas.set_stream(handle, int(stream.handle))  # takes the workspace away
     cublas.set_workspace(handle, address(workspace), workspace.nbytes)
-    rows_a, columns_a = (1, a.shape[0]) if len(a.shape) == 1 else a.shape[-2:]
-    rows_b, columns_b = (b.shape[0], 1) if len(b.shape) == 1 else b.shape[-2:]
-    m, inner = (columns_a, rows_a) if transpose_a else (rows_a, columns_a)
-    n = rows_b if transpose_b else columns_b
-    strides = [array.size // _count(array) if len(array.shape) > 2 else 0 for array in (b, a, out)]
+    m, n, inner = _sizes(a, b, transpose_a, transpose_b)
+    strides = [_stride(array) for array in (b, a, out)]
     scale, compute, kind = _formats(out.dtype, precision)
     one, old = np.ones((), scale), np.full((), beta, scale)
     cublas.gemm_strided_batched_ex(
         handle, int(transpose_b), int(transpose_a), n, m, inner, one.ctypes.data,
-        address(b), kind, max(1, columns_b), strides[0],
-        address(a), kind, max(1, columns_a), strides[1],
+        address(b), kind, max(1, inner if transpose_b else n), strides[0],
+        address(a), kind, max(1, m if transpose_a else inner), strides[1],
         old.ctypes.data, address(out), kind, max(1, n), strides[2],
         _count(out), compute, -1,
     )  # fmt: skip
 
 
+def _sizes(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, int, int]:
+    """The rows and the columns of a product, and how many terms each of its elements has."""
+    rows_a, columns_a = (1, a.shape[0]) if len(a.shape) == 1 else tuple(a.shape)[-2:]
+    rows_b, columns_b = (b.shape[0], 1) if len(b.shape) == 1 else tuple(b.shape)[-2:]
+    m, inner = (columns_a, rows_a) if transpose_a else (rows_a, columns_a)
+    return m, rows_b if transpose_b else columns_b, inner
+
+
 def _count(array: Any) -> int:
     """How many matrices are in a stack."""
-    return int(np.prod(array.shape[:-2], dtype=np.int64)) if len(array.shape) > 2 else 1
+    return int(np.prod(tuple(array.shape)[:-2], dtype=np.int64)) if len(array.shape) > 2 else 1
+
+
+def _stride(array: Any) -> int:
+    """How many elements are from a matrix of a stack to the next; 0 where one matrix serves all."""
+    return array.size // _count(array) if len(array.shape) > 2 else 0
 
 
 def _formats(dtype: np.dtype, precision: str) -> tuple[Any, int, int]:

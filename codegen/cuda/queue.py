@@ -70,12 +70,19 @@ class Queue:
     """One device: its work in order, and the memory that is taken from its pool.
 
     Its stream and the legacy default stream wait for each other, as other libraries expect that know nothing of it.
+
+    Attributes
+    ----------
+    stream
+        What kernels are put into.
+    host_calls
+        How often the host has computed something between kernels, which cannot be recorded.
     """
 
     def __init__(self, device: int) -> None:
         from cuda.core import Device, StreamOptions
 
-        self.device = device
+        self.device, self.host_calls = device, 0
         self._core = Device(device)
         self._core.set_current()
         self.stream: Any = self._core.create_stream(options=StreamOptions(nonblocking=False))
@@ -170,6 +177,12 @@ class Queue:
             if status != driver.CUresult.CUDA_SUCCESS:
                 raise _explained(RuntimeError(status.name))
 
+    def run(self, work: Callable[[Any], Any]) -> bool:
+        """Let `work` put something into the stream; whether that can be recorded, since the host computed nothing."""
+        before = self.host_calls
+        work(self.stream)
+        return self.host_calls == before
+
     def recorded(self, work: Callable[[Any], Any]) -> Callable[[], None]:
         """What does again what `work` puts into the stream that it is given, which does not happen now.
 
@@ -215,7 +228,7 @@ class SimulatedQueue(Queue):
     """The simulator's one device."""
 
     def __init__(self) -> None:
-        self.device, self.stream = 0, 0
+        self.device, self.stream, self.host_calls = 0, 0, 0
 
     def _allocated(self, nbytes: int) -> Any:
         return cuda.device_array(nbytes, np.uint8)

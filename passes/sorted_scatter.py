@@ -1,0 +1,157 @@
+"""Sorted scatters: sums at gathered indices in an order of their own, instead of in turns, whose order nobody knows.
+
+``out[k[i], j] += x[i, j]`` becomes: where in memory each row of x goes, the stable order of these positions, and a
+library routine that adds the rows of equal positions one after the other. So the same bits come out at every run, and
+they are those of NumPy's ``add.at``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from graphc.ir.barriers import nest
+from graphc.ir.dims import product
+from graphc.ir.loops import (
+    KINDS,
+    Accumulate,
+    Affine,
+    Buffer,
+    Call,
+    Comment,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Statement,
+    Step,
+    Store,
+    axis,
+)
+from graphc.passes.stages import Axes, free_name, identity, nested
+
+INT = np.dtype("int64")
+
+
+def sorted_scatter(step: Step, taken: set[str]) -> tuple[Step, ...]:
+    """The steps that add what a kernel adds at gathered indices, in order; the step itself where it is no such one.
+
+    Names of new buffers and kernels are added to those that are taken.
+    """
+    found = _scatter(step) if isinstance(step, Kernel) else None
+    if found is None:
+        return (step,)
+    axes, body, change = found
+    target = change.target
+    assert isinstance(target, Buffer)
+    rows, position = _rows(axes, body, change)
+
+    def new(word: str) -> str:
+        name = free_name(f"{target.name}_{word}", taken)
+        taken.add(name)
+        return name
+
+    positions = Buffer(new("positions"), INT, tuple(extent for _, extent in rows), "arena")
+    at = free_name("position", {*_scalars(body), *(name for name, _ in axes)})
+    located = (*_needed(body, position.variables), IndexValue(at, position, INT), Store(positions, identity(rows), at))
+    origin = f"{target.name}: where it is added to"
+    steps: list[Step] = [Kernel(positions.name, nested(rows, located, "parallel"), origin)]
+
+    values = _as_they_stand(axes, body, change)
+    if values is None:
+        values = Buffer(new("updates"), target.dtype, tuple(extent for _, extent in axes), "arena")
+        names = (change.value,) if isinstance(change.value, str) else ()
+        stored = (*_needed(body, names), Store(values, identity(axes), change.value))
+        steps.append(Kernel(values.name, nested(axes, stored, "parallel"), f"{target.name}: what is added"))
+
+    keys, count = positions, product(positions.shape)
+    if len(rows) > 1:
+        keys = Buffer(new("keys"), INT, (count,), "alias", positions)
+    scratch, order = (Buffer(new(word), INT, (count,), "arena") for word in ("scratch", "order"))
+    steps.append(Call("argsort", (keys, scratch, order)))
+    steps.append(Call("add_at", (order, positions, values, target)))
+    return tuple(steps)
+
+
+def _scatter(kernel: Kernel) -> tuple[Axes, tuple[Statement, ...], Accumulate] | None:
+    """The axes of loops around all of a kernel, what these compute, and the floats that it adds at gathered indices."""
+    first = kernel.body[0] if len(kernel.body) == 1 else None
+    if not isinstance(first, Loop):
+        return None
+    loops, inner = nest(first, KINDS)
+    *body, last = (each for each in inner if not isinstance(each, Comment))
+    straight = all(isinstance(each, Let | Load | IndexValue) for each in body)
+    if not straight or any(loop.share is not None for loop in loops):
+        return None
+    match last:
+        case Accumulate(target=Buffer(dtype=dtype) as target, index=index, op="add") if dtype.kind == "f":
+            gathered = {name for position in index for name in position.variables} & _scalars(body)
+            loaded = {each.buffer.root for each in body if isinstance(each, Load)}
+            if gathered and target.root not in loaded:
+                return tuple((loop.axis, loop.extent) for loop in loops), tuple(body), last
+    return None
+
+
+def _rows(axes: Axes, body: Sequence[Statement], change: Accumulate) -> tuple[Axes, Affine]:
+    """The outer axes over what goes somewhere as a whole, side by side; and where in the target it begins.
+
+    These are the axes that gathered indices depend on. Where what the others go over does not stand side by side in the
+    target, or rows may overlap there, each element is a row of its own.
+    """
+    assert isinstance(change.target, Buffer)
+    shape = change.target.shape
+    flat = Affine()
+    for place, position in enumerate(change.index):
+        flat += position * product(shape[place + 1 :])
+    gathered = _variables(_needed(body, flat.variables))
+    depth = max((place + 1 for place, (name, _) in enumerate(axes) if name in gathered), default=0)
+    inner = axes[depth:]
+    beside = Affine()
+    for place, (name, _) in enumerate(inner):
+        beside += axis(name) * product(extent for _, extent in inner[place + 1 :])
+    names = {name for name, _ in inner}
+    mixed = any(names & set(position.variables) and not set(position.variables) <= names for position in change.index)
+    if mixed or {term for term in flat.terms if term[0] in names} != set(beside.terms):
+        return axes, flat
+    return axes[:depth], Affine(tuple(term for term in flat.terms if term[0] not in names), flat.offset)
+
+
+def _as_they_stand(axes: Axes, body: Sequence[Statement], change: Accumulate) -> Buffer | None:
+    """The buffer whose elements are added, in the order in which it holds them; None where there is none."""
+    for each in body:
+        if isinstance(each, Load) and each.name == change.value and each.mask is None:
+            whole = each.buffer.shape == tuple(extent for _, extent in axes)
+            return each.buffer if whole and each.index == identity(axes) else None
+    return None
+
+
+def _needed(body: Sequence[Statement], names: Collection[str]) -> tuple[Statement, ...]:
+    """The statements of a straight body that compute scalars, with what these are made of."""
+    wanted, kept = set(names), list[Statement]()
+    for each in reversed(body):
+        if getattr(each, "name", None) in wanted:
+            kept.append(each)
+            wanted |= _variables((each,))
+    return tuple(reversed(kept))
+
+
+def _variables(body: Sequence[Statement]) -> set[str]:
+    """The axes and scalars that statements of a straight body read."""
+    found: set[str] = set()
+    for each in body:
+        match each:
+            case Let(args=args):
+                found |= {arg for arg in args if isinstance(arg, str)}
+            case IndexValue(index=index):
+                found |= set(index.variables)
+            case Load(index=index, mask=mask):
+                found |= {name for position in index for name in position.variables}
+                found |= {mask} if mask is not None else set()
+    return found
+
+
+def _scalars(body: Sequence[Statement]) -> set[str]:
+    """The names that statements of a straight body define."""
+    return {each.name for each in body if isinstance(each, Let | Load | IndexValue)}
