@@ -72,6 +72,7 @@ from graphc.ir.dims import Dim, dim_max, dim_min
 from graphc.ir.errors import (
     CompileError,
     DeclarationError,
+    DeviceError,
     DifferentiationError,
     FeedError,
     GraphcError,
@@ -110,6 +111,7 @@ __all__ = [
     "Cuda",
     "DeclarationError",
     "Dense",
+    "DeviceError",
     "DifferentiationError",
     "Dim",
     "FeedError",

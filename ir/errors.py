@@ -94,12 +94,12 @@ class FeedIndexError(FeedError, IndexError):
     """An index (or label) out of range in a feed or computed from one."""
 
 
-class DeviceMemoryError(GraphcError, MemoryError):
-    """A call that needs more memory than a device has."""
-
-
 class DeviceError(GraphcError, RuntimeError):
-    """A kernel that failed on a device, which cannot be used any more."""
+    """A device that cannot do what is asked: a kernel failed there."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A call that needs more memory than a device has."""
 
 
 class GraphcWarning(UserWarning):

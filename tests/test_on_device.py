@@ -333,6 +333,7 @@ def test_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DeviceMemoryError) as caught:
             program(x=values)
     assert isinstance(caught.value, MemoryError)
+    assert isinstance(caught.value, graphc.DeviceError)
     assert "bytes more are needed; the largest of the program's buffers are" in str(caught.value)
     assert str(caught.value).endswith("\n  feed fewer examples at a time")
     close(host(program(x=values)), 7 * np.full(50, np.e))  # the process goes on
