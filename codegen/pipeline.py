@@ -50,12 +50,11 @@ class Emit:
 class EmitCuda:
     """The last pass for CUDA: a `loops.Program` mapped to a grid becomes the text of a module."""
 
-    threads: int
     name: str = "emit"
 
     def run(self, program: Program) -> str:
         """Print the module."""
-        return emit_cuda(program, self.threads)
+        return emit_cuda(program)
 
 
 def pipeline(
@@ -94,7 +93,7 @@ def _for_cpu(options: EmitOptions, threads: int) -> tuple[Pass, ...]:
 
 
 def _for_cuda(grid: Grid) -> tuple[Pass, ...]:
-    return Fuse(row_blocks=False), MapToGrid(grid.blocks), PlanMemory(in_place=False), EmitCuda(grid.threads)
+    return Fuse(row_blocks=False), MapToGrid(grid.blocks, grid.threads), PlanMemory(in_place=False), EmitCuda()
 
 
 def compile_graph(graph: Graph, passes: Sequence[Pass]) -> tuple[Snapshot, ...]:

@@ -232,6 +232,8 @@ def _loop(loop: Loop, scope: _Scope) -> Iterator[str]:
     outermost = loop.kind == "blocks" or (loop.kind == "threads" and not on_blocks)
     if outermost and (scope.loops or not isinstance(loop.extent, int)):
         yield f"has a loop of kind {loop.kind} that is not the outermost one, or of no fixed extent"
+    if (loop.kind == "blocks") != (loop.threads > 0) or loop.threads & (loop.threads - 1) or loop.threads > 1024:
+        yield f"has {loop.threads} threads in a loop of kind {loop.kind}: blocks have a power of two, at most 1024"
     yield from _shared(loop.axis, loop.share, scope)
 
 

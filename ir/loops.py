@@ -201,7 +201,8 @@ NEUTRAL = {"add": 0, "multiply": 1, "logical_and": True, "logical_or": False}
 class Loop:
     """``for axis in range(extent): body``. parallel: iterations are independent; reduce: they accumulate; serial:
     they run in order (or it does not pay to split them); threads: each runs on a thread; blocks: each runs on a block
-    of threads, to whom the loops of kind threads inside of it are dealt out, while all of them run everything else.
+    of `threads` threads, to whom the loops of kind threads inside of it are dealt out, while all of them run everything
+    else.
 
     With `share`, (the axis of a loop around it, that loop's extent), the loop runs over one of that many equal pieces
     of its extent: the one that the axis says.
@@ -212,6 +213,7 @@ class Loop:
     kind: str
     body: tuple[Statement, ...]
     share: tuple[str, Extent] | None = None
+    threads: int = 0
 
 
 KINDS = ("parallel", "serial", "reduce", "threads", "blocks")

@@ -1,4 +1,8 @@
-"""Deal: the loops of a block dealt out to its threads, and what only one of them may do."""
+"""Deal: the loops of a block dealt out to its threads, and what only one of them may do.
+
+Threads of a warp that read neighbours in memory read them at once, so long rows are dealt out element by element, each
+row to all threads. Where rows are shorter than a warp is wide, each thread has rows of its own.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,12 @@ from graphc.passes.fission import independent
 from graphc.passes.stages import free_name
 from graphc.passes.threads import local_names
 
+# The threads that run in step, and the fewest that a block is given.
+WARP = 32
+# How many elements of a row each thread has: enough to load some while it waits for others, and so few that all threads
+# have some.
+ELEMENTS = 8
+
 
 def on_threads(kernel: Kernel) -> Kernel:
     """The kernel with loops dealt out to the threads of a block, and their totals combined."""
@@ -48,13 +58,49 @@ def _dealt(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
 
 def _loop_dealt(loop: Loop) -> Loop:
     """The loop with what stands alone in it, or else loops inside of it, on threads: where most can work at once."""
-    loops, _ = nest(loop, KINDS)
-    free = list(takewhile(independent, loops))
-    inner = [each for each in walk((free or [loop])[-1].body) if isinstance(each, Loop)]
-    longest = max(map(length, inner), default=0)
-    if free and (prod(map(length, free)) >= longest or not any(map(independent, inner))):
+    free = _free(loop)
+    inner = [each for each in walk((free or [loop])[-1].body) if isinstance(each, Loop) and independent(each)]
+    longest = max((_iterations(_free(each)) for each in inner), default=0)
+    if free and (not inner or (longest < WARP and longest <= _iterations(free))):
         return _marked(free)
     return replace(loop, kind="serial", body=_dealt(loop.body))
+
+
+def _free(loop: Loop) -> list[Loop]:
+    """The outermost loops of a nest whose iterations are independent: they can be dealt out as one."""
+    return list(takewhile(independent, nest(loop, KINDS)[0]))
+
+
+def _iterations(loops: Sequence[Loop]) -> int:
+    """How often the innermost of some loops runs, roughly; pieces count as the whole that they are pieces of."""
+    return prod(nominal(each.extent) for each in loops)
+
+
+def dealt_whole(rows: Loop) -> bool:
+    """Whether each thread gets rows of its own."""
+    return _loop_dealt(rows).kind == "threads"
+
+
+def threads_for(rows: Loop, most: int) -> int:
+    """How many threads a block needs for its rows: a power of two, at most `most` and at least a warp."""
+    if dealt_whole(rows):
+        return most
+    return _enough(_widest(_loop_dealt(rows).body) // ELEMENTS, most)
+
+
+def threads_for_all(body: tuple[Statement, ...], most: int) -> int:
+    """The same for a block that runs alone: as many as can work at once."""
+    return _enough(_widest(_dealt(body)), most)
+
+
+def _enough(wanted: int, most: int) -> int:
+    return min(most, max(WARP, 1 << (wanted - 1).bit_length()))
+
+
+def _widest(body: tuple[Statement, ...]) -> int:
+    """The most iterations that are dealt out as one."""
+    nests = (nest(each)[0] for each in walk(body) if isinstance(each, Loop) and each.kind == "threads")
+    return max(map(_iterations, nests), default=1)
 
 
 def _marked(loops: Sequence[Loop]) -> Loop:

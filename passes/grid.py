@@ -8,12 +8,13 @@ loops that are dealt out to them; what only one may do (to store a sum) is a loo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from graphc.ir.barriers import nest, with_barriers
 from graphc.ir.costs import LAUNCH
+from graphc.ir.dims import nominal
 from graphc.ir.loops import (
     KINDS,
     SCRATCH,
@@ -30,8 +31,9 @@ from graphc.ir.loops import (
     Step,
     walk,
 )
-from graphc.passes.deal import length, on_threads
+from graphc.passes.deal import dealt_whole, length, on_threads, threads_for, threads_for_all
 from graphc.passes.fission import apart, independent, moved, with_free_rows
+from graphc.passes.flatten import Shapes, flattened
 from graphc.passes.in_place import reuse_in_place
 from graphc.passes.rows import pieces_of
 from graphc.passes.stages import free_name, rewritten
@@ -39,18 +41,24 @@ from graphc.passes.threads import Splitting, accumulated, local_names, outermost
 
 # Bytes of scratch that a block keeps in the memory that its threads share: a third of what every card has for a block.
 SHARED = 16_384
+# How many times more blocks than `MapToGrid.blocks` a multiprocessor holds where they are smaller: it holds 32.
+MORE_BLOCKS = 4
+# Bytes of sums over all rows from which on fewer blocks, each with sums of its own, are better than many.
+WIDE_SUMS = 512
 # What threads that meet at an element of memory can do in turns.
 _ATOMIC = {"add": ("float32", "float64", "int32", "uint32", "int64", "uint64")}
 
 
 @dataclass(frozen=True)
 class MapToGrid:
-    """The pass: `Program` of fused kernels in, `Program` for a grid of so many blocks out.
+    """The pass: `Program` of fused kernels in, `Program` for a grid of blocks of threads out.
 
-    Kernels that are known to take one core of a processor less than `least` picoseconds run on one block.
+    So many `blocks` of so many `threads` run at once; a kernel whose rows need fewer threads has more blocks. Kernels
+    that are known to take one core of a processor less than `least` picoseconds run on one block.
     """
 
     blocks: int
+    threads: int
     least: int = LAUNCH
     name: str = "grid"
 
@@ -59,54 +67,79 @@ class MapToGrid:
         program = reuse_in_place(program)
         taken = {buffer.name for buffer in program.buffers}
         taken |= {step.name for step in program.steps if isinstance(step, Kernel)}
+        shapes = Shapes(taken)
         refusals: list[str] = []
         steps: list[Step] = []
         for step in program.steps:
             if isinstance(step, Call):
                 steps.append(step)
             else:
-                kernels = list(self._on_blocks(_in_turns(step), taken, refusals))
+                kernels = list(self._on_blocks(_in_turns(step), shapes, refusals))
                 steps += [with_barriers(on_threads(kernel)) for kernel in _in_memory(kernels)]
         return replace(program, steps=tuple(steps), refusals=(*program.refusals, *refusals))
 
-    def _on_blocks(self, kernel: Kernel, taken: set[str], refusals: list[str]) -> Iterator[Kernel]:
+    def _on_blocks(self, kernel: Kernel, shapes: Shapes, refusals: list[str]) -> Iterator[Kernel]:
         """The kernels that do a kernel's work, each on a grid of blocks, or on one."""
+        kernel = flattened(kernel, shapes)
         size = work(kernel)
         if isinstance(size, int) and size < self.least:
-            yield _on_one_block(kernel)
+            yield self._on_one_block(kernel)
             return
-        first, *others = apart(with_free_rows(kernel), taken)
+        first, *others = apart(with_free_rows(kernel), shapes.taken)
         if others:
             for each in (first, *others):
-                yield from self._on_blocks(each, taken, refusals)
+                yield from self._on_blocks(each, shapes, refusals)
         elif reason := why_not_split(first):
             refusals.append(f"{kernel.name}: not on several blocks: {reason}")
-            yield _on_one_block(first)
+            yield self._on_one_block(first)
         else:
-            first = _with_shared(first)
-            first, *rest = Splitting(first, self.blocks, taken, "blocks", _longest(first)).kernels()
+            first, *rest = self._cut(first, shapes.taken, _longest)
             yield first
             for combined in rest:
-                yield from self._combined(combined, taken)
+                yield from self._combined(combined, shapes)
 
-    def _combined(self, kernel: Kernel, taken: set[str]) -> Iterator[Kernel]:
+    def _combined(self, kernel: Kernel, shapes: Shapes) -> Iterator[Kernel]:
         """The kernels that combine the sums of blocks, on several blocks where they are sums of many columns."""
         size = work(kernel)
         if isinstance(size, int) and size < self.least:
-            yield _on_one_block(kernel)
+            yield self._on_one_block(kernel)
             return
-        for each in map(with_free_rows, apart(kernel, taken)):
+        for each in apart(kernel, shapes.taken):
+            each = with_free_rows(flattened(each, shapes))
             rows = outermost_rows(each)
             if rows is None or rows.kind == "reduce" or why_not_split(each):
-                yield _on_one_block(each)
+                yield self._on_one_block(each)
             else:
-                yield from Splitting(_with_shared(each), self.blocks, taken, "blocks").kernels()
+                yield from self._cut(each, shapes.taken)
+
+    def _cut(
+        self, kernel: Kernel, taken: set[str], find: Callable[[Kernel], Loop | None] = lambda _: None
+    ) -> list[Kernel]:
+        """The kernel with pieces of its rows, or of an inner loop, on blocks; and the one that combines their sums."""
+        kernel = _with_shared(kernel)
+        rows, cut = outermost_rows(kernel), find(kernel)
+        assert rows is not None
+        threads = threads_for(rows, self.threads)
+        blocks = self.blocks * min(self.threads // threads, MORE_BLOCKS)
+        if sum(nominal(each.nbytes) for each in accumulated(rows)) > WIDE_SUMS:
+            threads, blocks = self.threads, self.blocks // 2
+        each = threads if dealt_whole(rows) else 1
+        if cut is None and isinstance(rows.extent, int) and pieces_of(rows) is None:
+            blocks = min(blocks, -(-rows.extent // each))
+        first, *rest = Splitting(kernel, blocks, taken, "blocks", cut).kernels()
+        return [_of_threads(first, threads), *rest]
+
+    def _on_one_block(self, kernel: Kernel) -> Kernel:
+        part = free_name("block", local_names(kernel))
+        kernel = _with_shared(kernel)
+        kernel = replace(kernel, body=(Loop(part, 1, "blocks", kernel.body),))
+        return _of_threads(kernel, threads_for_all(kernel.body, self.threads))
 
 
-def _on_one_block(kernel: Kernel) -> Kernel:
-    part = free_name("block", local_names(kernel))
-    kernel = _with_shared(kernel)
-    return replace(kernel, body=(Loop(part, 1, "blocks", kernel.body),))
+def _of_threads(kernel: Kernel, threads: int) -> Kernel:
+    """A kernel on blocks of so many threads."""
+    assert kernel.grid is not None
+    return replace(kernel, body=(replace(kernel.grid, threads=threads),))
 
 
 def _longest(kernel: Kernel) -> Loop | None:

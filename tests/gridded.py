@@ -20,19 +20,19 @@ from graphc.passes.lower import Lower
 from graphc.passes.memory import PlanMemory
 
 
-def on_grid(graph: Graph, blocks: int = 3, least: int = 0) -> Program:
+def on_grid(graph: Graph, blocks: int = 3, threads: int = 4, least: int = 0) -> Program:
     """The program on a grid, every kernel on several blocks where that is possible, or worth it."""
     fused = Fuse(row_blocks=False).run(Lower().run(graph))
-    return PlanMemory(in_place=False).run(MapToGrid(blocks, least).run(fused))
+    return PlanMemory(in_place=False).run(MapToGrid(blocks, threads, least).run(fused))
 
 
-def kernels(program: Program, threads: int) -> dict[str, Any]:
+def kernels(program: Program) -> dict[str, Any]:
     """The kernels of its module, by name."""
-    module = load(f"{program.name}_cuda", emit_cuda(program, threads))
+    module = load(f"{program.name}_cuda", emit_cuda(program))
     return {name: each for name, each in vars(module).items() if hasattr(each, "declared")}
 
 
-def from_device(program: Program, case: Case, threads: int) -> dict[str, np.ndarray]:
+def from_device(program: Program, case: Case) -> dict[str, np.ndarray]:
     """Its outputs and updated params from the kernels, on a device or in the simulator."""
     from numba import cuda
 
@@ -47,7 +47,7 @@ def from_device(program: Program, case: Case, threads: int) -> dict[str, np.ndar
     constants = [cuda.to_device(array) for _, array in program.constants]
     assert program.arena is not None
     memory = cuda.device_array(bind(program.arena.size, sizes), np.uint8)
-    module = load(f"{program.name}_cuda", emit_cuda(program, threads))
+    module = load(f"{program.name}_cuda", emit_cuda(program))
     results = getattr(module, host_name(program))(*given.values(), *constants, memory)
     outputs = results if len(program.outputs) > 1 else (results,) if program.outputs else ()
     found = {f"{k}": value.copy_to_host() for k, value in enumerate(outputs)}

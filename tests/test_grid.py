@@ -16,7 +16,7 @@ from test_ops_compiled import FAMILIES, check, check_adjoints, combined, grouped
 
 import graphc
 from graphc import Input, Param
-from graphc.codegen.cuda.emit import Grid, emit_cuda
+from graphc.codegen.cuda.emit import emit_cuda
 from graphc.ir.errors import CompileValueError
 from graphc.ir.loop_text import parse_program, print_program
 from graphc.ir.loop_verify import verify_program
@@ -203,26 +203,40 @@ def test_golden(declare) -> None:
 
 def test_many_rows_run_on_many_blocks_and_few_on_one() -> None:
     x = Input((1000, 1000), "float32", name="x")
-    assert grids(declared_program(np.exp(x) + 1, None, "cuda")) == [512]
+    assert grids(declared_program(np.exp(x) + 1, None, "cuda")) == [1056]
     assert grids(declared_program(np.exp(x[:4, :4]) + 1, None, "cuda")) == [1]
 
 
 def test_few_long_rows_run_on_many_blocks() -> None:
-    x = Input((8, 10**6), "float32", name="x")
-    program = declared_program(np.exp(x) + 1, None, "cuda")
+    x, bias = Input((8, 10**6), "float32", name="x"), Input((10**6,), "float32", name="bias")
+    program = declared_program(np.exp(x) + bias, None, "cuda")
     assert "place in threads_over(8 * (last - first))" in program.source
 
 
+def test_elements_of_matrices_are_those_of_one_vector() -> None:
+    x, y = (Input(("N", "M", 3), "float32", name=name) for name in "xy")
+    source = declared_program(np.exp(x) + y, None, "cuda").source
+    assert "first, last = piece(part, 1056, 3 * (M * N))" in source
+    assert "add_0_flat[i] = exp(x_flat[i]) + y_flat[i]" in source
+
+
+def test_rows_of_stacks_are_those_of_one_matrix() -> None:
+    x = Input(("T", "T", 64), "float32", name="x")
+    assert "piece(part, 4224, T * T)" in declared_program(graphc.softmax(x), None, "cuda").source
+    turned = declared_program(graphc.softmax(x) + np.swapaxes(x, 0, 1), None, "cuda").source
+    assert "first, last = piece(part, 4224, T)" in turned
+
+
 def test_stacks_of_rows_keep_many_blocks_busy() -> None:
-    x = Input((8, 128, 64), "float32", name="x")
-    assert "piece(part, 512, 128)" in declared_program(graphc.softmax(x), None, "cuda").source
-    assert "piece(part, 512, 128)" in declared_program(np.sum(graphc.softmax(x) ** 2), None, "cuda").source
+    x, bias = Input((8, 512, 64), "float32", name="x"), Input((512, 64), "float32", name="bias")
+    for view in (graphc.softmax(x + bias), np.sum(graphc.softmax(x + bias) ** 2)):
+        assert "piece(part, 4224, 512)" in declared_program(view, None, "cuda").source
 
 
 def test_sums_of_columns_are_combined_by_many_blocks() -> None:
     """Sums of each block's rows, sums of these, and the cast to float32."""
     x = Input(("N", 1000), "float32", name="x")
-    assert grids(declared_program(np.sum(x, axis=0), None, "cuda")) == [512, 512, 1]
+    assert grids(declared_program(np.sum(x, axis=0), None, "cuda")) == [528, 1000, 1]
 
 
 def grids(program: graphc.Program) -> list[int]:
@@ -271,7 +285,7 @@ def test_a_missing_barrier_is_found() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("for i in 4 threads", "for i in 4 blocks", "has a loop of kind blocks that is not the outermost one"),
+        ("for i in 4 threads", "for i in 4 blocks of 4", "has a loop of kind blocks that is not the outermost one"),
         ("store y[i]", "store y[0]", "iterations of the threads loop over i store to the same places of y"),
         ("combine total +=", "combine u +=", "combines u by add: expected an accumulator"),
         ("f32 = 0.0", "f32 = 1.0", "combines the totals total of threads, which do not start from 0"),
@@ -284,7 +298,7 @@ program @test(x) {
   output y: f32[4]
 
   kernel y {
-    for block in 1 blocks {
+    for block in 1 blocks of 4 {
       var total: f32 = 0.0
       for i in 4 threads {
         v = x[i]
@@ -324,7 +338,7 @@ program @test(x) {
   output y: f32[6]
 
   kernel y {
-    for block in 1 blocks {
+    for block in 1 blocks of 4 {
       for i in 6 threads {
         v = x[i]
         store h[i] = v
@@ -345,6 +359,6 @@ program @test(x) {
 
 def test_a_combined_total_is_one_function_of_the_block() -> None:
     x = Input((64,), "int8", name="x")
-    source = emit_cuda(declared_program(np.max(x), None, "cuda").graph("memory"), Grid().threads)
+    source = emit_cuda(declared_program(np.max(x), None, "cuda").graph("memory"))
     assert "int8(block_max_in_memory(" in source
     assert any(isinstance(each, Combine) for each in statements(declared_program(np.max(x), None, "cuda")))

@@ -12,9 +12,8 @@ from graphc.ir.loops import Buffer, Call, Kernel, Program
 class CudaHostText(HostText):
     """The text of a program's host function, which Python runs: arguments and results are arrays of the device."""
 
-    def __init__(self, program: Program, functions: Mapping[int, str], threads: int) -> None:
+    def __init__(self, program: Program, functions: Mapping[int, str]) -> None:
         super().__init__(program, functions, workspace=True)
-        self.threads = threads
         # Results are the caller's: they do not lie in memory that the next call uses again.
         self.offsets = dict(program.arena.offsets) if program.arena is not None else {}
 
@@ -28,7 +27,7 @@ class CudaHostText(HostText):
         assert grid is not None
         given = (buffer for buffer in kernel.buffers if buffer.space != "shared")
         arguments = (*(self.dims[dim] for dim in kernel.dim_names), *(self.names[buffer] for buffer in given))
-        yield from filled(f"{self.functions[place]}[{grid.extent}, {self.threads}](", arguments, ")", indent=4)
+        yield from filled(f"{self.functions[place]}[{grid.extent}, {grid.threads}](", arguments, ")", indent=4)
 
     def product(self, call: Call) -> str:
         """A call of the library that multiplies matrices."""

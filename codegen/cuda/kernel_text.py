@@ -7,17 +7,17 @@ these combine, and memory that they share.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from graphc.codegen.expressions import affine, extent
 from graphc.codegen.kernel_text import KernelPrinter, KernelText, unparse
-from graphc.codegen.names import TYPE_ALIASES, Namespace, dtype_name, stored
+from graphc.codegen.names import TYPE_ALIASES, dtype_name, stored
 from graphc.ir.barriers import nest
 from graphc.ir.dims import product
 from graphc.ir.errors import CompileError
-from graphc.ir.loops import Accumulate, Accumulator, Barrier, Buffer, Combine, Kernel, Loop, Statement, walk
+from graphc.ir.loops import Accumulate, Accumulator, Barrier, Buffer, Combine, Loop, Statement, walk
 
 # How the threads of a block combine their totals, and take turns at an element.
 _TOGETHER = {
@@ -32,12 +32,6 @@ class CudaPrinter(KernelPrinter):
 
     counter: np.dtype = np.dtype("int64")
 
-    def __init__(
-        self, kernel: Kernel, scalars: Collection[Buffer], names: Namespace, comments: bool = True, *, threads: int
-    ) -> None:
-        super().__init__(kernel, scalars, names, comments)
-        self.threads = threads
-
     def text(self) -> KernelText:
         """Print."""
         grid = self.kernel.grid
@@ -51,7 +45,7 @@ class CudaPrinter(KernelPrinter):
             dtype: self.claim(f"totals_{TYPE_ALIASES[stored(dtype).name]}") for dtype in dict.fromkeys(combined)
         }
         for dtype, name in self.totals.items():
-            self.line(f"{name} = cuda.shared.array({self.threads}, {dtype_name(dtype)})")
+            self.line(f"{name} = cuda.shared.array({grid.threads}, {dtype_name(dtype)})")
         if isinstance(grid.extent, int) and grid.extent > 1:
             self.line(f"{self.names[grid.axis]} = cuda.blockIdx.x")
         self.block(grid.body)
