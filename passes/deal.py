@@ -68,7 +68,13 @@ def _loop_dealt(loop: Loop) -> Loop:
 
 def _free(loop: Loop) -> list[Loop]:
     """The outermost loops of a nest whose iterations are independent: they can be dealt out as one."""
-    return list(takewhile(independent, nest(loop, KINDS)[0]))
+    return list(takewhile(lambda each: independent(each) and not _counts(each), nest(loop, KINDS)[0]))
+
+
+def _counts(loop: Loop) -> bool:
+    """Whether a loop counts pieces that loops inside of it go through."""
+    shares = (each.share for each in walk(loop.body) if isinstance(each, Loop))
+    return any(share is not None and share[0] == loop.axis for share in shares)
 
 
 def _iterations(loops: Sequence[Loop]) -> int:
@@ -76,24 +82,31 @@ def _iterations(loops: Sequence[Loop]) -> int:
     return prod(nominal(each.extent) for each in loops)
 
 
-def dealt_whole(rows: Loop) -> bool:
+def blocks_for(rows: Loop, threads: int) -> int:
+    """On how many blocks of so many threads rows of known extent keep all threads busy."""
+    assert isinstance(rows.extent, int)
+    return min(rows.extent, -(-_iterations(_free(rows)) // threads)) if _dealt_whole(rows) else rows.extent
+
+
+def _dealt_whole(rows: Loop) -> bool:
     """Whether each thread gets rows of its own."""
     return _loop_dealt(rows).kind == "threads"
 
 
 def threads_for(rows: Loop, most: int) -> int:
     """How many threads a block needs for its rows: a power of two, at most `most` and at least a warp."""
-    if dealt_whole(rows):
+    if _dealt_whole(rows):
         return most
-    return _enough(_widest(_loop_dealt(rows).body) // ELEMENTS, most)
+    return enough(_widest(_loop_dealt(rows).body) // ELEMENTS, most)
 
 
 def threads_for_all(body: tuple[Statement, ...], most: int) -> int:
     """The same for a block that runs alone: as many as can work at once."""
-    return _enough(_widest(_dealt(body)), most)
+    return enough(_widest(_dealt(body)), most)
 
 
-def _enough(wanted: int, most: int) -> int:
+def enough(wanted: int, most: int) -> int:
+    """So many threads as a block can have: a power of two, and at least a warp."""
     return min(most, max(WARP, 1 << (wanted - 1).bit_length()))
 
 

@@ -8,9 +8,9 @@ loops that are dealt out to them; what only one may do (to store a sum) is a loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import groupby, takewhile
 
 from graphc.ir.barriers import nest, with_barriers
 from graphc.ir.costs import LAUNCH
@@ -31,10 +31,11 @@ from graphc.ir.loops import (
     Step,
     walk,
 )
-from graphc.passes.deal import dealt_whole, length, on_threads, threads_for, threads_for_all
+from graphc.passes.deal import blocks_for, enough, length, on_threads, threads_for, threads_for_all
 from graphc.passes.fission import apart, independent, moved, with_free_rows
 from graphc.passes.flatten import Shapes, flattened
 from graphc.passes.in_place import reuse_in_place
+from graphc.passes.join import joined
 from graphc.passes.rows import pieces_of
 from graphc.passes.stages import free_name, rewritten
 from graphc.passes.threads import Splitting, accumulated, local_names, outermost_rows, why_not_split, work
@@ -70,12 +71,15 @@ class MapToGrid:
         shapes = Shapes(taken)
         refusals: list[str] = []
         steps: list[Step] = []
-        for step in program.steps:
-            if isinstance(step, Call):
-                steps.append(step)
-            else:
-                kernels = list(self._on_blocks(_in_turns(step), shapes, refusals))
-                steps += [with_barriers(on_threads(kernel)) for kernel in _in_memory(kernels)]
+        for calls, group in groupby(program.steps, lambda step: isinstance(step, Call)):
+            if calls:
+                steps += group
+                continue
+            kernels: list[Kernel] = []
+            for step in group:
+                assert isinstance(step, Kernel)
+                kernels += self._on_blocks(_in_turns(step), shapes, refusals)
+            steps += [with_barriers(on_threads(kernel)) for kernel in joined(_in_memory(kernels))]
         return replace(program, steps=tuple(steps), refusals=(*program.refusals, *refusals))
 
     def _on_blocks(self, kernel: Kernel, shapes: Shapes, refusals: list[str]) -> Iterator[Kernel]:
@@ -93,7 +97,7 @@ class MapToGrid:
             refusals.append(f"{kernel.name}: not on several blocks: {reason}")
             yield self._on_one_block(first)
         else:
-            first, *rest = self._cut(first, shapes.taken, _longest)
+            first, *rest = self._cut(first, shapes.taken)
             yield first
             for combined in rest:
                 yield from self._combined(combined, shapes)
@@ -104,28 +108,31 @@ class MapToGrid:
         if isinstance(size, int) and size < self.least:
             yield self._on_one_block(kernel)
             return
-        for each in apart(kernel, shapes.taken):
-            each = with_free_rows(flattened(each, shapes))
-            rows = outermost_rows(each)
-            if rows is None or rows.kind == "reduce" or why_not_split(each):
+        groups = [with_free_rows(flattened(each, shapes)) for each in apart(kernel, shapes.taken)]
+        columns = [rows.extent for each in groups if (rows := _columns(each)) is not None]
+        blocks = min(max(map(nominal, columns), default=1), MORE_BLOCKS // 2 * self.blocks)
+        for each in groups:
+            if _columns(each) is None:
                 yield self._on_one_block(each)
             else:
-                yield from self._cut(each, shapes.taken)
+                cut = Splitting(_with_shared(each), blocks, shapes.taken, "blocks").kernels()
+                yield from (_of_threads(part, enough(self.threads // 2, self.threads)) for part in cut)
 
-    def _cut(
-        self, kernel: Kernel, taken: set[str], find: Callable[[Kernel], Loop | None] = lambda _: None
-    ) -> list[Kernel]:
-        """The kernel with pieces of its rows, or of an inner loop, on blocks; and the one that combines their sums."""
+    def _cut(self, kernel: Kernel, taken: set[str]) -> list[Kernel]:
+        """The kernel with pieces of its rows, or of a longer loop, on blocks; and the one that combines their sums."""
         kernel = _with_shared(kernel)
-        rows, cut = outermost_rows(kernel), find(kernel)
+        rows, cut = outermost_rows(kernel), _longest(kernel)
         assert rows is not None
         threads = threads_for(rows, self.threads)
         blocks = self.blocks * min(self.threads // threads, MORE_BLOCKS)
-        if sum(nominal(each.nbytes) for each in accumulated(rows)) > WIDE_SUMS:
-            threads, blocks = self.threads, self.blocks // 2
-        each = threads if dealt_whole(rows) else 1
+        if sums := accumulated(rows):
+            blocks = self.blocks
+            if sum(nominal(each.nbytes) for each in sums) > WIDE_SUMS:
+                threads, blocks = self.threads, self.blocks // 2
         if cut is None and isinstance(rows.extent, int) and pieces_of(rows) is None:
-            blocks = min(blocks, -(-rows.extent // each))
+            blocks = min(blocks, blocks_for(rows, threads))
+        if blocks == 1:
+            return [self._on_one_block(kernel)]
         first, *rest = Splitting(kernel, blocks, taken, "blocks", cut).kernels()
         return [_of_threads(first, threads), *rest]
 
@@ -134,6 +141,12 @@ class MapToGrid:
         kernel = _with_shared(kernel)
         kernel = replace(kernel, body=(Loop(part, 1, "blocks", kernel.body),))
         return _of_threads(kernel, threads_for_all(kernel.body, self.threads))
+
+
+def _columns(kernel: Kernel) -> Loop | None:
+    """The columns whose sums a kernel puts together, each by itself; None where it does something else."""
+    rows = outermost_rows(kernel)
+    return None if rows is None or rows.kind == "reduce" or why_not_split(kernel) else rows
 
 
 def _of_threads(kernel: Kernel, threads: int) -> Kernel:

@@ -234,9 +234,29 @@ def test_stacks_of_rows_keep_many_blocks_busy() -> None:
 
 
 def test_sums_of_columns_are_combined_by_many_blocks() -> None:
-    """Sums of each block's rows, sums of these, and the cast to float32."""
+    """Sums of each block's rows, then sums of these, cast to float32."""
     x = Input(("N", 1000), "float32", name="x")
-    assert grids(declared_program(np.sum(x, axis=0), None, "cuda")) == [528, 1000, 1]
+    assert grids(declared_program(np.sum(x, axis=0), None, "cuda")) == [528, 1000]
+    assert grids(declared_program([np.sum(x, axis=0), np.sum(x)], None, "cuda")) == [528, 1000]
+
+
+def test_small_kernels_are_one() -> None:
+    x, y = Input((4, 2), name="x"), Input((4, 1), name="y")
+    sizes = {"w1": (2, 3), "b1": 3, "w2": (3, 1), "b2": 1}
+    w1, b1, w2, b2 = (Param(np.ones(size), name=name) for name, size in sizes.items())
+    hidden = graphc.sigmoid(x @ w1 + b1)
+    loss = graphc.mse(graphc.sigmoid(hidden @ w2 + b2), y)
+    assert grids(declared_program(loss, "params", "cuda")) == [1]
+    values([loss], [w1, b1, w2, b2], x=RNG.normal(size=(4, 2)), y=RNG.normal(size=(4, 1)))
+
+
+def test_kernels_whose_blocks_need_each_other_are_two() -> None:
+    """Of equally many rows each block finishes its own; cut otherwise, blocks would wait for others."""
+    x = Input((400, 300), name="x")
+    total = np.sum(x, axis=1)
+    assert grids(declared_program([total, np.exp(x) + total[:, None]], None, "cuda")) == [400]
+    assert grids(declared_program([total, np.exp(x[:300, :300]) + total[:300]], None, "cuda")) == [400, 300]
+    assert grids(declared_program([total, np.exp(x[:300])], None, "cuda")) == [400]
 
 
 def grids(program: graphc.Program) -> list[int]:
