@@ -27,6 +27,8 @@ from graphc.passes.simplify import Simplify
 from graphc.passes.stabilize import Stabilize
 from graphc.passes.threads import Split
 
+# Elements of a matrix from which on a GPU's library multiplies better than a kernel that does other things too.
+SMALLEST_MATRIX = 64
 LANGUAGES: Mapping[type, Language] = {
     **TENSOR_LANGUAGES,
     Program: Language(verify_program, print_program, ".loops"),
@@ -83,7 +85,7 @@ def pipeline(
         Simplify(),
         Partition(split_after, packed, tuple((node, names[node]) for node in graph.wrt)),
         *after_partition,
-        Lower(),
+        Lower() if grid is None else Lower(smallest=SMALLEST_MATRIX),
         *(_for_cpu(options, threads) if grid is None else _for_cuda(grid)),
     )
 

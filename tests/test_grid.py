@@ -20,7 +20,7 @@ from graphc.codegen.cuda.emit import emit_cuda
 from graphc.ir.errors import CompileValueError
 from graphc.ir.loop_text import parse_program, print_program
 from graphc.ir.loop_verify import verify_program
-from graphc.ir.loops import Accumulate, Barrier, Combine, Kernel, Program, Statement, walk
+from graphc.ir.loops import Accumulate, Barrier, Call, Combine, Kernel, Program, Statement, walk
 from graphc.passes.stages import rewritten
 from graphc.program import declared_program
 from graphc.views import View, topological
@@ -248,6 +248,14 @@ def test_small_kernels_are_one() -> None:
     loss = graphc.mse(graphc.sigmoid(hidden @ w2 + b2), y)
     assert grids(declared_program(loss, "params", "cuda")) == [1]
     values([loss], [w1, b1, w2, b2], x=RNG.normal(size=(4, 2)), y=RNG.normal(size=(4, 1)))
+
+
+@pytest.mark.parametrize(("width", "columns", "calls"), [(500, 5, 3), (20, 3, 0), (3, 500, 2)])
+def test_the_library_multiplies_all_but_the_smallest_matrices(width: int, columns: int, calls: int) -> None:
+    """Of three terms an element is written out where it is read."""
+    x, w = Input(("N", width), "float32", name="x"), Param((width, columns), name="w", dtype="float32")
+    steps = declared_program(np.sum(np.tanh(x @ w)), [x, w], "cuda").graph("memory").steps
+    assert sum(isinstance(step, Call) for step in steps) == calls
 
 
 def test_kernels_whose_blocks_need_each_other_are_two() -> None:
