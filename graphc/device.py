@@ -16,6 +16,7 @@ from graphc.ir.dims import bind
 from graphc.ir.errors import CompileValueError, DeviceMemoryError
 from graphc.ir.graph import Graph
 from graphc.ir.interpret import bind_dims
+from graphc.ir.loops import ON_CHIP
 from graphc.parameters import HOST, Storage
 from graphc.passes.pack import Slot
 
@@ -166,7 +167,7 @@ class DeviceExecutable(Executable):
     def _largest(self, inputs: Sequence[Any]) -> str:
         """What fills the memory, in words: the largest buffers of the program at these sizes."""
         sizes = self._sizes(inputs)
-        buffers = [each for each in self._emitted.program.buffers if each.base is None and each.space != "shared"]
+        buffers = [each for each in self._emitted.program.buffers if each.base is None and each.space not in ON_CHIP]
         largest = sorted(((bind(each.nbytes, sizes), each.name, each) for each in buffers), reverse=True)[:3]
         named = ", ".join(f"{name}: {buffer.type} ({size:,})" for size, name, buffer in largest)
         return f"the largest of the program's buffers are {named}"

@@ -53,7 +53,7 @@ def with_barriers(kernel: Kernel) -> Kernel:
     """The kernel with all barriers that its blocks need; the same one where none is missing."""
     grid = kernel.grid
     assert grid is not None
-    stored = frozenset(buffer.root for buffer in kernel.writes)
+    stored = frozenset(buffer.root for buffer in kernel.writes if buffer.root.space != "local")
     body, _ = _placed(grid.body, frozenset(), stored)
     return kernel if body == grid.body else replace(kernel, body=(replace(grid, body=body),))
 

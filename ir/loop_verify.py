@@ -358,10 +358,12 @@ def _scalar_operation(let: Let, scope: _Scope) -> Iterator[str]:
 def _shared_loops(buffer: Buffer, loops: tuple[Loop, ...]) -> Iterator[tuple[Loop, set[str]]]:
     """The loops whose iterations run at once and see the same memory, each with the axes that differ in all of them.
 
-    Every iteration of the outermost loop has row scratch of its own. The pieces of a shared extent do not overlap: of
-    a single iteration only one of them is not empty.
+    Every iteration of the outermost loop has row scratch of its own, and every thread its local memory. The pieces of
+    a shared extent do not overlap: of a single iteration only one of them is not empty.
     """
     for loop in loops[1:] if buffer.root.space in SCRATCH else loops:
+        if buffer.root.space == "local":
+            return
         if loop.kind in AT_ONCE and loop.extent != 1:
             own = shared_axes(loop.axis, loops)
             if not any(each.extent == 1 and each.axis in own for each in loops):

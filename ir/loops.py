@@ -18,10 +18,11 @@ from graphc.ir.types import Shape, TensorType
 
 # Where a buffer lives. input, param: the caller's, read-only but for updates; output: fresh, returned; arena: lives for
 # one call; row: scratch of one outer iteration of one kernel, reused by the next; shared: the same in the fast memory
-# that the threads of a block share; alias: a contiguous part of another; constant: an array that comes with the
-# program.
-SPACES = ("input", "param", "output", "arena", "row", "shared", "alias", "constant")
-SCRATCH = ("row", "shared")
+# that the threads of a block share; local: the same for each of these threads; alias: a contiguous part of another;
+# constant: an array that comes with the program.
+SPACES = ("input", "param", "output", "arena", "row", "shared", "local", "alias", "constant")
+SCRATCH = ("row", "shared", "local")
+ON_CHIP = ("shared", "local")  # which no plan of memory knows
 
 
 @dataclass(frozen=True, slots=True)

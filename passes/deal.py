@@ -59,16 +59,30 @@ def _dealt(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
 def _loop_dealt(loop: Loop) -> Loop:
     """The loop with what stands alone in it, or else loops inside of it, on threads: where most can work at once."""
     free = _free(loop)
-    inner = [each for each in walk((free or [loop])[-1].body) if isinstance(each, Loop) and independent(each)]
-    longest = max((_iterations(_free(each)) for each in inner), default=0)
-    if free and (not inner or (longest < WARP and longest <= _iterations(free))):
+    inner = [_free(each) for each in walk((free or [loop])[-1].body) if isinstance(each, Loop)]
+    longest = max(map(_iterations, filter(None, inner)), default=0)
+    if free and (not any(inner) or _has_local(loop) or (longest < WARP and longest <= _iterations(free))):
         return _marked(free)
     return replace(loop, kind="serial", body=_dealt(loop.body))
 
 
 def _free(loop: Loop) -> list[Loop]:
     """The outermost loops of a nest whose iterations are independent: they can be dealt out as one."""
-    return list(takewhile(lambda each: independent(each) and not _counts(each), nest(loop, KINDS)[0]))
+    return list(takewhile(lambda each: independent(each) and not _is_for_all(each), nest(loop, KINDS)[0]))
+
+
+def _is_for_all(loop: Loop) -> bool:
+    """Whether all threads must run a loop: it counts pieces, or they meet in it, or each does it in memory of its own.
+
+    (They share the rows of a block, whatever each of them keeps for its own.)
+    """
+    meets = any(isinstance(each, Combine) for each in walk(loop.body))
+    return meets or _counts(loop) or (loop.share is None and _has_local(loop))
+
+
+def _has_local(loop: Loop) -> bool:
+    """Whether each thread needs memory of its own in a loop."""
+    return any(buffer.root.space == "local" for buffer in Kernel("", (loop,)).buffers)
 
 
 def _counts(loop: Loop) -> bool:
@@ -140,9 +154,7 @@ def _by_one(body: tuple[Statement, ...], partial: Collection[str], once: str) ->
     """Statements that only one thread may run in loops of one iteration: stores, and additions to partial totals."""
     found: list[Statement] = []
     for each in body:
-        alone = isinstance(each, Store) or (
-            isinstance(each, Accumulate) and (isinstance(each.target, Buffer) or each.target in partial)
-        )
+        alone = _stores(each) or (isinstance(each, Accumulate) and each.target in partial)
         if isinstance(each, Loop) and each.kind != "threads":
             dealt = any(isinstance(inner, Loop) and inner.kind == "threads" for inner in walk(each.body))
             alone = not dealt and _acts(each) and not _summed(each)
@@ -160,7 +172,15 @@ def _by_one(body: tuple[Statement, ...], partial: Collection[str], once: str) ->
 
 def _acts(loop: Loop) -> bool:
     """Whether a loop stores anything, so that one thread alone must run it."""
-    return any(isinstance(each, Store) or isinstance(getattr(each, "target", None), Buffer) for each in walk(loop.body))
+    return any(map(_stores, walk(loop.body)))
+
+
+def _stores(statement: Statement) -> bool:
+    """Whether a statement stores to memory that others see."""
+    match statement:
+        case Store(buffer=buffer) | Accumulate(target=Buffer() as buffer):
+            return buffer.root.space != "local"
+    return False
 
 
 def _combined(body: tuple[Statement, ...], partial: Collection[str]) -> tuple[Statement, ...]:

@@ -8,7 +8,7 @@ loops that are dealt out to them; what only one may do (to store a sum) is a loo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 
@@ -31,17 +31,19 @@ from graphc.ir.loops import (
     Step,
     walk,
 )
-from graphc.passes.deal import blocks_for, enough, length, on_threads, threads_for, threads_for_all
+from graphc.passes.deal import WARP, blocks_for, enough, length, on_threads, threads_for, threads_for_all
 from graphc.passes.fission import apart, independent, moved, with_free_rows
 from graphc.passes.flatten import Shapes, flattened
 from graphc.passes.in_place import reuse_in_place
-from graphc.passes.join import joined
+from graphc.passes.join import MOST_SHARED, joined
 from graphc.passes.rows import pieces_of
 from graphc.passes.stages import free_name, rewritten
 from graphc.passes.threads import Splitting, accumulated, local_names, outermost_rows, why_not_split, work
 
 # Bytes of scratch that a block keeps in the memory that its threads share: a third of what every card has for a block.
 SHARED = 16_384
+# Elements that a thread may keep for itself: in its registers, and few enough to sum up over all threads at the end.
+LOCAL = 32
 # How many times more blocks than `MapToGrid.blocks` a multiprocessor holds where they are smaller: it holds 32.
 MORE_BLOCKS = 4
 # Bytes of sums over all rows from which on fewer blocks, each with sums of its own, are better than many.
@@ -120,6 +122,8 @@ class MapToGrid:
 
     def _cut(self, kernel: Kernel, taken: set[str]) -> list[Kernel]:
         """The kernel with pieces of its rows, or of a longer loop, on blocks; and the one that combines their sums."""
+        if _is_tiny(kernel):
+            return self._by_threads(kernel, taken)
         kernel = _with_shared(kernel)
         rows, cut = outermost_rows(kernel), _longest(kernel)
         assert rows is not None
@@ -133,7 +137,20 @@ class MapToGrid:
             blocks = min(blocks, blocks_for(rows, threads))
         if blocks == 1:
             return [self._on_one_block(kernel)]
-        first, *rest = Splitting(kernel, blocks, taken, "blocks", cut).kernels()
+        kept = dict.fromkeys(_fitting(sums, MOST_SHARED - _shared(kernel)), "shared")
+        first, *rest = Splitting(kernel, blocks, taken, "blocks", cut, kept).kernels()
+        return [_of_threads(first, threads), *rest]
+
+    def _by_threads(self, kernel: Kernel, taken: set[str]) -> list[Kernel]:
+        """The kernel with whole rows, and sums over them, on threads; and the one that combines these."""
+        rows = outermost_rows(kernel)
+        assert rows is not None
+        scratch = {each: replace(each, space="local") for each in kernel.buffers if each.space == "row"}
+        kept = dict.fromkeys(accumulated(rows), "local")
+        threads, blocks = enough(self.threads // 2, self.threads), self.blocks
+        if isinstance(rows.extent, int):
+            blocks = min(blocks, -(-rows.extent // threads))
+        first, *rest = Splitting(moved(kernel, scratch), blocks, taken, "blocks", None, kept).kernels()
         return [_of_threads(first, threads), *rest]
 
     def _on_one_block(self, kernel: Kernel) -> Kernel:
@@ -186,6 +203,20 @@ def _in_turns(kernel: Kernel) -> Kernel:
     return replace(kernel, body=rewritten(kernel.body, in_turns))
 
 
+def _is_tiny(kernel: Kernel) -> bool:
+    """Whether each thread can do whole rows of a kernel, with all that they need in memory of its own.
+
+    So it is where a row is shorter than a warp is wide, and rows meet in few sums alone.
+    """
+    rows = outermost_rows(kernel)
+    assert rows is not None
+    private = {each for each in kernel.buffers if each.space == "row"} | accumulated(rows)
+    extents = (each.extent for each in walk(rows.body) if isinstance(each, Loop))
+    short = all(isinstance(extent, int) and extent < WARP for extent in extents)
+    few = 0 < sum(nominal(each.type.size) for each in private) <= LOCAL
+    return short and few and independent(rows, private)
+
+
 # scratch --------------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +232,18 @@ def _with_shared(kernel: Kernel) -> Kernel:
             left -= size
             new[buffer] = replace(buffer, space="shared")
     return moved(kernel, new)
+
+
+def _shared(kernel: Kernel) -> int:
+    return sum(nominal(each.nbytes) for each in kernel.buffers if each.space == "shared")
+
+
+def _fitting(buffers: Collection[Buffer], room: int) -> Iterator[Buffer]:
+    """The buffers of known size that fit into some bytes."""
+    for buffer in sorted(buffers, key=lambda each: (nominal(each.nbytes), each.name)):
+        if isinstance(buffer.nbytes, int) and buffer.nbytes <= room:
+            room -= buffer.nbytes
+            yield buffer
 
 
 def _in_memory(kernels: Sequence[Kernel]) -> list[Kernel]:

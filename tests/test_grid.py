@@ -258,6 +258,26 @@ def test_the_library_multiplies_all_but_the_smallest_matrices(width: int, column
     assert sum(isinstance(step, Call) for step in steps) == calls
 
 
+def test_rows_shorter_than_a_warp_belong_to_threads() -> None:
+    """Each with what it needs, and sums, of its own; wider rows are done by all threads of a block."""
+    y, bias = Input(("N",), "int64", name="y"), Param((5,), name="bias", dtype="float32")
+    x = Input(("N", 5), "float32", name="x")
+    source = declared_program(graphc.cross_entropy(x + bias, y), "params", "cuda").source
+    assert "d_params_f32_sums_own = cuda.local.array(5, float64)" in source
+    assert "for i in threads_between(first, last):" in source
+    wide = declared_program(graphc.softmax(Input(("N", 100), "float32", name="x")), None, "cuda").source
+    assert "cuda.local" not in wide
+
+
+@pytest.mark.parametrize("rows", [1, 3, 50])
+def test_sums_of_threads(rows: int) -> None:
+    x, y = Input(("N", 3), "float32", name="x"), Input(("N",), "int64", name="y")
+    w, bias = Param(X[:3, :4], name="w"), Param(np.zeros(4, "float32"), name="bias")
+    logits = np.tanh(x @ w + bias)
+    feeds = {"x": RNG.normal(size=(rows, 3)).astype(np.float32), "y": RNG.integers(0, 4, rows)}
+    values([graphc.cross_entropy(logits, y), np.max(logits, axis=0), np.prod(x, axis=0)], [w, bias], **feeds)
+
+
 def test_kernels_whose_blocks_need_each_other_are_two() -> None:
     """Of equally many rows each block finishes its own; cut otherwise, blocks would wait for others."""
     x = Input((400, 300), name="x")

@@ -58,6 +58,8 @@ class _Threads(_Machine):
 
     def run_block(self, kernel: Kernel, grid: Loop, block: int) -> None:
         self.threads = grid.threads
+        local = [buffer.root for buffer in kernel.buffers if buffer.root.space == "local"]
+        copies = [{buffer: self.memory[buffer].copy() for buffer in local} for _ in range(grid.threads)]
         own: list[dict[str, Any]] = [{grid.axis: block} for _ in range(grid.threads)]
         threads = [self.body(grid.body, thread) for thread in range(grid.threads)]
         waiting: Statement | None = Barrier()
@@ -67,6 +69,7 @@ class _Threads(_Machine):
             reached: list[Statement | None] = [None] * grid.threads
             for thread in self.random.permutation(grid.threads).tolist():
                 self.values = own[thread]
+                self.memory |= copies[thread]
                 reached[thread] = next(threads[thread], None)
             waiting = reached[0]
             if any(each is not waiting for each in reached):
@@ -107,6 +110,8 @@ class _Threads(_Machine):
                 how = "adds in turns" if statement.atomic else "stores"
             case _:
                 return
+        if buffer.root.space == "local":
+            return
         array = self.memory[buffer]
         at = self.index(buffer, index)
         steps = (k * stride for k, stride in zip(at, array.strides, strict=True))

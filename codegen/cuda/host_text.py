@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from graphc.codegen.host_text import HostText
 from graphc.codegen.module_text import filled
-from graphc.ir.loops import Buffer, Call, Kernel, Program
+from graphc.ir.loops import ON_CHIP, Buffer, Call, Kernel, Program
 
 
 class CudaHostText(HostText):
@@ -25,7 +25,7 @@ class CudaHostText(HostText):
         """The launch of a kernel."""
         grid = kernel.grid
         assert grid is not None
-        given = (buffer for buffer in kernel.buffers if buffer.space != "shared")
+        given = (buffer for buffer in kernel.buffers if buffer.space not in ON_CHIP)
         arguments = (*(self.dims[dim] for dim in kernel.dim_names), *(self.names[buffer] for buffer in given))
         yield from filled(f"{self.functions[place]}[{grid.extent}, {grid.threads}](", arguments, ")", indent=4)
 

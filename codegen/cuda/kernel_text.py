@@ -17,7 +17,7 @@ from graphc.codegen.names import TYPE_ALIASES, dtype_name, stored
 from graphc.ir.barriers import nest
 from graphc.ir.dims import product
 from graphc.ir.errors import CompileError
-from graphc.ir.loops import Accumulate, Accumulator, Barrier, Buffer, Combine, Loop, Statement, walk
+from graphc.ir.loops import ON_CHIP, Accumulate, Accumulator, Barrier, Buffer, Combine, Loop, Statement, walk
 
 # How the threads of a block combine their totals, and take turns at an element.
 _TOGETHER = {
@@ -36,9 +36,10 @@ class CudaPrinter(KernelPrinter):
         """Print."""
         grid = self.kernel.grid
         assert grid is not None
-        shared = [buffer for buffer in self.kernel.buffers if buffer.space == "shared"]
-        for buffer in shared:
-            self.line(f"{self.buffers[buffer]} = cuda.shared.array({self._static(buffer)}, {dtype_name(buffer.dtype)})")
+        on_chip = [buffer for buffer in self.kernel.buffers if buffer.space in ON_CHIP]
+        for buffer in on_chip:
+            array = f"cuda.{buffer.space}.array({self._static(buffer)}, {dtype_name(buffer.dtype)})"
+            self.line(f"{self.buffers[buffer]} = {array}")
         dtypes = {each.name: each.initial.dtype for each in walk(grid.body) if isinstance(each, Accumulator)}
         combined = [dtypes[each.target] for each in walk(grid.body) if isinstance(each, Combine)]
         self.totals = {
@@ -49,7 +50,7 @@ class CudaPrinter(KernelPrinter):
         if isinstance(grid.extent, int) and grid.extent > 1:
             self.line(f"{self.names[grid.axis]} = cuda.blockIdx.x")
         self.block(grid.body)
-        given = {buffer: name for buffer, name in self.buffers.items() if buffer not in shared}
+        given = {buffer: name for buffer, name in self.buffers.items() if buffer not in on_chip}
         return KernelText(
             (*self.dims.values(), *given.values()), tuple(self.lines), None, tuple(self.dims), tuple(given)
         )
@@ -122,9 +123,9 @@ class CudaPrinter(KernelPrinter):
             self.line(f"{self.names[loop.axis]} = {position}")
 
     def _static(self, buffer: Buffer) -> str:
-        """The shape of shared memory, which is known when the kernel is compiled."""
+        """The shape of memory on the chip, which is known when the kernel is compiled."""
         if not isinstance(product(buffer.shape), int):
-            raise CompileError(f"the shared buffer {buffer.name} has the symbolic shape {buffer.shape}")
+            raise CompileError(f"the {buffer.space} buffer {buffer.name} has the symbolic shape {buffer.shape}")
         sizes = ", ".join(map(str, buffer.shape))
         return sizes if len(buffer.shape) == 1 else f"({sizes})"
 
