@@ -99,7 +99,8 @@ def _iterations(loops: Sequence[Loop]) -> int:
 def blocks_for(rows: Loop, threads: int) -> int:
     """On how many blocks of so many threads rows of known extent keep all threads busy."""
     assert isinstance(rows.extent, int)
-    return min(rows.extent, -(-_iterations(_free(rows)) // threads)) if _dealt_whole(rows) else rows.extent
+    full = -(-_iterations(_free(rows)) // threads) if _dealt_whole(rows) else rows.extent
+    return max(1, min(rows.extent, full))
 
 
 def _dealt_whole(rows: Loop) -> bool:

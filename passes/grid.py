@@ -112,9 +112,9 @@ class MapToGrid:
             return
         groups = [with_free_rows(flattened(each, shapes)) for each in apart(kernel, shapes.taken)]
         columns = [rows.extent for each in groups if (rows := _columns(each)) is not None]
-        blocks = min(max(map(nominal, columns), default=1), MORE_BLOCKS // 2 * self.blocks)
+        blocks = min(max([1, *map(nominal, columns)]), MORE_BLOCKS // 2 * self.blocks)
         for each in groups:
-            if _columns(each) is None:
+            if blocks == 1 or _columns(each) is None:
                 yield self._on_one_block(each)
             else:
                 cut = Splitting(_with_shared(each), blocks, shapes.taken, "blocks").kernels()
@@ -149,7 +149,9 @@ class MapToGrid:
         kept = dict.fromkeys(accumulated(rows), "local")
         threads, blocks = enough(self.threads // 2, self.threads), self.blocks
         if isinstance(rows.extent, int):
-            blocks = min(blocks, -(-rows.extent // threads))
+            blocks = min(blocks, max(1, -(-rows.extent // threads)))
+        if blocks == 1:
+            return [self._on_one_block(kernel)]
         first, *rest = Splitting(moved(kernel, scratch), blocks, taken, "blocks", None, kept).kernels()
         return [_of_threads(first, threads), *rest]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import os
+import symtable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +35,7 @@ def run(case: Case) -> dict[str, np.ndarray]:
     program = on_grid(case.graph)
     verify_program(program)
     assert print_program(parse_program(print_program(program))) == print_program(program)
+    assert not unknown_names(emit_cuda(program))
     found, by_threads = interpreted(program, case), threads_of_blocks.run(program, case)
     for name, values in found.items():
         assert values.dtype == by_threads[name].dtype
@@ -43,6 +46,14 @@ def run(case: Case) -> dict[str, np.ndarray]:
         else:
             np.testing.assert_array_equal(by_threads[name], values)
     return by_threads
+
+
+def unknown_names(source: str) -> set[str]:
+    """What the functions of a module use and nobody defines."""
+    table = symtable.symtable(source, "emitted", "exec")
+    given = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    used = {name for each in table.get_children() if isinstance(each, symtable.Function) for name in each.get_globals()}
+    return used - given - {each.get_name() for each in table.get_children()} - set(dir(builtins))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -210,7 +221,7 @@ def test_many_rows_run_on_many_blocks_and_few_on_one() -> None:
 def test_few_long_rows_run_on_many_blocks() -> None:
     x, bias = Input((8, 10**6), "float32", name="x"), Input((10**6,), "float32", name="bias")
     program = declared_program(np.exp(x) + bias, None, "cuda")
-    assert "place in threads_over(8 * (last - first))" in program.source
+    assert "place in threads_over(8 * (last - first), 256)" in program.source
 
 
 def test_elements_of_matrices_are_those_of_one_vector() -> None:
@@ -264,7 +275,7 @@ def test_rows_shorter_than_a_warp_belong_to_threads() -> None:
     x = Input(("N", 5), "float32", name="x")
     source = declared_program(graphc.cross_entropy(x + bias, y), "params", "cuda").source
     assert "d_params_f32_sums_own = cuda.local.array(5, float64)" in source
-    assert "for i in threads_between(first, last):" in source
+    assert "for i in threads_between(first, last, 128):" in source
     wide = declared_program(graphc.softmax(Input(("N", 100), "float32", name="x")), None, "cuda").source
     assert "cuda.local" not in wide
 

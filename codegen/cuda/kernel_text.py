@@ -36,6 +36,7 @@ class CudaPrinter(KernelPrinter):
         """Print."""
         grid = self.kernel.grid
         assert grid is not None
+        self.threads = grid.threads
         on_chip = [buffer for buffer in self.kernel.buffers if buffer.space in ON_CHIP]
         for buffer in on_chip:
             array = f"cuda.{buffer.space}.array({self._static(buffer)}, {dtype_name(buffer.dtype)})"
@@ -46,7 +47,7 @@ class CudaPrinter(KernelPrinter):
             dtype: self.claim(f"totals_{TYPE_ALIASES[stored(dtype).name]}") for dtype in dict.fromkeys(combined)
         }
         for dtype, name in self.totals.items():
-            self.line(f"{name} = cuda.shared.array({grid.threads}, {dtype_name(dtype)})")
+            self.line(f"{name} = cuda.shared.array({self.threads}, {dtype_name(dtype)})")
         if isinstance(grid.extent, int) and grid.extent > 1:
             self.line(f"{self.names[grid.axis]} = cuda.blockIdx.x")
         self.block(grid.body)
@@ -69,7 +70,7 @@ class CudaPrinter(KernelPrinter):
                 self.line(f"{self.names[loop.axis]} = 0")
         elif len(loops) == 1:
             function = "threads_over" if loop.share is None else "threads_between"
-            self.line(f"for {self.names[loop.axis]} in {function}({self._limits(loop)}):")
+            self.line(f"for {self.names[loop.axis]} in {function}({self._limits(loop)}, {self.threads}):")
             self.indent += 1
         else:
             self._as_one(loops)
@@ -113,7 +114,7 @@ class CudaPrinter(KernelPrinter):
             sizes.append(f"({last} - {first})" if last else unparse(extent(loop.extent, self.dims)))
         place = self.claim("place")
         sizes = [size if size.isidentifier() or size.isdigit() or size[0] == "(" else f"({size})" for size in sizes]
-        self.line(f"for {place} in threads_over({' * '.join(sizes)}):")
+        self.line(f"for {place} in threads_over({' * '.join(sizes)}, {self.threads}):")
         self.indent += 1
         for k, loop in enumerate(loops):
             inner = sizes[k + 1 :]
