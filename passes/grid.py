@@ -19,6 +19,7 @@ from graphc.ir.loops import (
     KINDS,
     SCRATCH,
     Accumulate,
+    Accumulator,
     Buffer,
     Call,
     IndexValue,
@@ -46,6 +47,10 @@ SHARED = 16_384
 LOCAL = 32
 # How many times more blocks than `MapToGrid.blocks` a multiprocessor holds where they are smaller: it holds 32.
 MORE_BLOCKS = 4
+# How many times more blocks than run at once a kernel has that needs no memory for each, or for single numbers alone:
+# how many do run depends on the registers that each needs, and a last round that leaves half of a card idle should be
+# short.
+ROUNDS, ROUNDS_OF_SUMS = 4, 2
 # Bytes of sums over all rows from which on fewer blocks, each with sums of its own, are better than many.
 WIDE_SUMS = 512
 # What threads that meet at an element of memory can do in turns.
@@ -127,13 +132,20 @@ class MapToGrid:
         kernel = _with_shared(kernel)
         rows, cut = outermost_rows(kernel), _longest(kernel)
         assert rows is not None
-        threads = threads_for(rows, self.threads)
-        blocks = self.blocks * min(self.threads // threads, MORE_BLOCKS)
-        if sums := accumulated(rows):
+        sums, threads = accumulated(rows), threads_for(rows, self.threads)
+        if sum(nominal(each.nbytes) for each in sums) > WIDE_SUMS:
+            threads, blocks = self.threads, self.blocks // 2
+        elif sums:
             blocks = self.blocks
-            if sum(nominal(each.nbytes) for each in sums) > WIDE_SUMS:
-                threads, blocks = self.threads, self.blocks // 2
-        if cut is None and isinstance(rows.extent, int) and pieces_of(rows) is None:
+        else:
+            blocks = self.blocks * min(self.threads // threads, MORE_BLOCKS)
+            if any(isinstance(each, Accumulator) for each in kernel.body):
+                blocks = max(blocks, self.blocks * ROUNDS_OF_SUMS)
+            elif not any(each.space == "row" for each in kernel.buffers):
+                blocks *= ROUNDS
+        if cut is not None and isinstance(cut.extent, int):
+            blocks = min(blocks, cut.extent)
+        elif cut is None and isinstance(rows.extent, int) and pieces_of(rows) is None:
             blocks = min(blocks, blocks_for(rows, threads))
         if blocks == 1:
             return [self._on_one_block(kernel)]

@@ -43,6 +43,7 @@ def piece(part: int, parts: int, size: int) -> tuple[int, int]:
 
 if SIMULATED:
 
+    @_device
     def threads_between(first: int, last: int, threads: int) -> range:
         """The numbers from `first` to `last` (not included) that are this thread's, one of so many of its block."""
         return range(first + cuda.threadIdx.x, last, threads)
