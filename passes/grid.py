@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, takewhile
+from itertools import takewhile
 
 from graphc.ir.barriers import nest, with_barriers
 from graphc.ir.costs import LAUNCH
@@ -78,16 +78,13 @@ class MapToGrid:
         shapes = Shapes(taken)
         refusals: list[str] = []
         steps: list[Step] = []
-        for calls, group in groupby(program.steps, lambda step: isinstance(step, Call)):
-            if calls:
-                steps += group
-                continue
-            kernels: list[Kernel] = []
-            for step in group:
-                assert isinstance(step, Kernel)
-                kernels += self._on_blocks(_in_turns(step), shapes, refusals)
-            steps += [with_barriers(on_threads(kernel)) for kernel in joined(_in_memory(kernels))]
-        return replace(program, steps=tuple(steps), refusals=(*program.refusals, *refusals))
+        for step in program.steps:
+            if isinstance(step, Call):
+                steps.append(step)
+            else:
+                steps += _in_memory(list(self._on_blocks(_in_turns(step), shapes, refusals)))
+        done = tuple(with_barriers(on_threads(each)) if isinstance(each, Kernel) else each for each in joined(steps))
+        return replace(program, steps=done, refusals=(*program.refusals, *refusals))
 
     def _on_blocks(self, kernel: Kernel, shapes: Shapes, refusals: list[str]) -> Iterator[Kernel]:
         """The kernels that do a kernel's work, each on a grid of blocks, or on one."""

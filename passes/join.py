@@ -17,6 +17,7 @@ from graphc.ir.loops import (
     Accumulate,
     Accumulator,
     Buffer,
+    Call,
     Combine,
     Index,
     IndexValue,
@@ -25,6 +26,7 @@ from graphc.ir.loops import (
     Load,
     Loop,
     Statement,
+    Step,
     Store,
     axis,
     walk,
@@ -35,17 +37,48 @@ from graphc.passes.threads import Splitting, accumulated, local_names, outermost
 
 # Work of one core, in picoseconds, up to which a kernel may share another one's blocks.
 SMALL = 10**9
+# How many steps back a kernel looks for one to be joined with.
+REACH = 8
 # Bytes that the threads of a block share, at most: a kernel has so many where it compiles for every card.
 MOST_SHARED = 32_768
 
 
-def joined(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """Kernels on blocks, as few as can be, in order."""
-    found: list[Kernel] = []
-    for kernel in kernels:
-        both = _both(found[-1], kernel) if found else None
-        found[-1:] = [both] if both is not None else [*found[-1:], kernel]
+def joined(steps: Sequence[Step]) -> list[Step]:
+    """The steps with as few kernels on blocks as can be.
+
+    A small kernel moves to the other one's place, over what touches none of its memory.
+    """
+    found: list[Step] = []
+    for step in steps:
+        if not isinstance(step, Kernel) or not _is_joined(found, step):
+            found.append(step)
     return found
+
+
+def _is_joined(found: list[Step], kernel: Kernel) -> bool:
+    """Whether a kernel was put together with one of the steps before it."""
+    for place in range(len(found) - 1, max(-1, len(found) - 1 - REACH), -1):
+        other, between = found[place], found[place + 1 :]
+        both = _both(other, kernel) if isinstance(other, Kernel) else None
+        if both is None:
+            continue
+        if not between or (_is_small(kernel) and not any(_touch_both(kernel, each) for each in between)):
+            found[place] = both
+            return True
+        if _is_small(other) and not any(_touch_both(other, each) for each in between):
+            found[place:] = [*between, both]
+            return True
+    return False
+
+
+def _touch_both(one: Step, other: Step) -> bool:
+    """Whether two steps must stay in their order: one touches what the other stores to, or checks."""
+
+    def changed(step: Step) -> tuple[Buffer, ...]:
+        return step.reads if isinstance(step, Call) and step.routine == "check_index" else step.writes
+
+    pairs = (*product(changed(one), other.buffers), *product(changed(other), one.buffers))
+    return any(_overlap(*pair) for pair in pairs)
 
 
 def _both(first: Kernel, second: Kernel) -> Kernel | None:
@@ -83,7 +116,8 @@ def _in_turn(first: Kernel, second: Kernel) -> Kernel:
     bodies = (_on_blocks_of(each, grid) for each in (one, other))
     body = tuple(statement for each in bodies for statement in each)
     origin = "; ".join(dict.fromkeys(each for each in (first.origin, second.origin) if each))
-    return Kernel(first.name, (replace(grid, body=body),), origin)
+    name = first.name if one.extent >= other.extent else second.name
+    return Kernel(name, (replace(grid, body=body),), origin)
 
 
 def _on_blocks_of(loop: Loop, grid: Loop) -> tuple[Statement, ...]:
@@ -122,14 +156,15 @@ def _clashes(first: Kernel, second: Kernel) -> list[tuple[_Touch, _Touch]]:
     """Accesses of two kernels that may touch the same element, which one of them stores to."""
     roots = {each.root for each in first.buffers} & {each.root for each in second.buffers}
     one, other = ([each for each in _touches(_grid(kernel)) if each.buffer.root in roots] for kernel in (first, second))
-    return [pair for pair in product(one, other) if (pair[0].stores or pair[1].stores) and _overlap(*pair)]
+    pairs = (pair for pair in product(one, other) if pair[0].stores or pair[1].stores)
+    return [pair for pair in pairs if _overlap(pair[0].buffer, pair[1].buffer)]
 
 
-def _overlap(one: _Touch, other: _Touch) -> bool:
-    """Whether two accesses may be to the same element, as far as buffers say."""
-    if one.buffer == other.buffer or one.buffer.root != other.buffer.root:
-        return one.buffer == other.buffer
-    low, high = sorted((one.buffer, other.buffer), key=lambda each: nominal(each.start))
+def _overlap(one: Buffer, other: Buffer) -> bool:
+    """Whether two buffers may have an element in common."""
+    if one == other or one.root != other.root:
+        return one == other
+    low, high = sorted((one, other), key=lambda each: nominal(each.start))
     gap = high.start - low.start - low.type.size
     return not isinstance(gap, int) or gap < 0
 

@@ -6,6 +6,7 @@ import builtins
 import os
 import symtable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from test_ops_compiled import FAMILIES, check, check_adjoints, combined, grouped
 import graphc
 from graphc import Input, Param
 from graphc.codegen.cuda.emit import emit_cuda
+from graphc.codegen.cuda.totals import Places
 from graphc.ir.errors import CompileValueError
 from graphc.ir.loop_text import parse_program, print_program
 from graphc.ir.loop_verify import verify_program
-from graphc.ir.loops import Accumulate, Barrier, Call, Combine, Kernel, Program, Statement, walk
+from graphc.ir.loops import Accumulate, Barrier, Call, Combine, Kernel, Loop, Program, Statement, walk
 from graphc.passes.stages import rewritten
 from graphc.program import declared_program
 from graphc.views import View, topological
@@ -261,12 +263,48 @@ def test_small_kernels_are_one() -> None:
     values([loss], [w1, b1, w2, b2], x=RNG.normal(size=(4, 2)), y=RNG.normal(size=(4, 1)))
 
 
+def test_small_kernels_move_over_what_they_do_not_touch() -> None:
+    """The sums of two kernels with a product between them are put together by one."""
+    x, w = Input(("N", 300), "float32", name="x"), Param((300, 200), name="w", dtype="float32")
+    first = np.tanh(x)
+    views = [np.sum(first, axis=0), np.sum(np.tanh(first @ w), axis=0)]
+    steps = declared_program(views, None, "cuda").graph("memory").steps
+    assert ["k" if isinstance(step, Kernel) else "c" for step in steps] == ["k", "c", "k", "k"]
+    values(views, [], x=RNG.normal(size=(3, 300)).astype(np.float32))
+
+
 @pytest.mark.parametrize(("width", "columns", "calls"), [(500, 5, 3), (20, 3, 0), (3, 500, 2)])
 def test_the_library_multiplies_all_but_the_smallest_matrices(width: int, columns: int, calls: int) -> None:
     """Of three terms an element is written out where it is read."""
     x, w = Input(("N", width), "float32", name="x"), Param((width, columns), name="w", dtype="float32")
     steps = declared_program(np.sum(np.tanh(x @ w)), [x, w], "cuda").graph("memory").steps
     assert sum(isinstance(step, Call) for step in steps) == calls
+
+
+def test_threads_wait_once_for_each_total() -> None:
+    """Totals after each other stand in different places; where a loop has one alone, threads wait before the next."""
+    x = Input(("N", 100), "float32", name="x")
+    source = declared_program(graphc.softmax(x), None, "cuda").source
+    assert "syncthreads" not in source
+    assert {"block_max(max_0_total, totals_f32)", "block_sum(sum_0_total, totals_f32_1)"} <= calls(source)
+    source = declared_program(np.sum(x, axis=1), None, "cuda").source
+    assert source.count("cuda.syncthreads()") == 1
+    assert source.index("cuda.syncthreads()") < source.index("= block_sum(")
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+def test_a_place_is_used_again_after_another_total(count: int) -> None:
+    totals = [Combine(f"total_{k}", "add") for k in range(count)]
+    body = (Loop("i", 5, "serial", tuple(totals)), Combine("last", "add"))
+    places = Places.in_body(body)
+    order = [places.of[id(each)] for each in (*totals, *totals, body[1])]
+    assert bool(places.waiting) == (count == 1)
+    assert count == 1 or all(one != other for one, other in pairwise(order))
+    assert max(order) <= 2
+
+
+def calls(source: str) -> set[str]:
+    return {line.partition(" = ")[2] for line in source.splitlines()}
 
 
 def test_rows_shorter_than_a_warp_belong_to_threads() -> None:

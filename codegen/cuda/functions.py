@@ -60,7 +60,8 @@ def threads_over(count: int, threads: int) -> Any:
 
 @_device
 def _in_shared_memory(value: Any, shared: Any, combine: Any) -> Any:
-    """What all threads of a block make of their values, half of them at a time."""
+    """What all threads of a block make of their values, half of them at a time; `shared` is used again after another
+    total, or a barrier."""
     thread = cuda.threadIdx.x
     shared[thread] = value
     cuda.syncthreads()
@@ -70,9 +71,7 @@ def _in_shared_memory(value: Any, shared: Any, combine: Any) -> Any:
             shared[thread] = combine(shared[thread], shared[thread + half])
         cuda.syncthreads()
         half //= 2
-    total = shared[0]
-    cuda.syncthreads()  # all have read it before it is used again
-    return total
+    return shared[0]
 
 
 @_device
@@ -89,7 +88,8 @@ def _by_warps(value: Any, shared: Any, combine: Any) -> Any:
         value = shared[0]
         for warp in range(1, shared.size // _WARP):
             value = combine(value, shared[warp])
-        cuda.syncthreads()
+    else:
+        cuda.syncwarp()  # what threads have stored before, all read after
     return value
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.codegen.cuda.totals import Places
 from graphc.codegen.expressions import affine, extent
 from graphc.codegen.kernel_text import KernelPrinter, KernelText, unparse
 from graphc.codegen.names import TYPE_ALIASES, dtype_name, stored
@@ -42,12 +43,15 @@ class CudaPrinter(KernelPrinter):
             array = f"cuda.{buffer.space}.array({self._static(buffer)}, {dtype_name(buffer.dtype)})"
             self.line(f"{self.buffers[buffer]} = {array}")
         dtypes = {each.name: each.initial.dtype for each in walk(grid.body) if isinstance(each, Accumulator)}
-        combined = [dtypes[each.target] for each in walk(grid.body) if isinstance(each, Combine)]
-        self.totals = {
-            dtype: self.claim(f"totals_{TYPE_ALIASES[stored(dtype).name]}") for dtype in dict.fromkeys(combined)
-        }
-        for dtype, name in self.totals.items():
-            self.line(f"{name} = cuda.shared.array({self.threads}, {dtype_name(dtype)})")
+        self.places = Places.in_body(grid.body)
+        self.totals: dict[tuple[np.dtype, int], str] = {}
+        for each in walk(grid.body):
+            if not isinstance(each, Combine):
+                continue
+            key = dtypes[each.target], self.places.of[id(each)]
+            if key not in self.totals:
+                self.totals[key] = self.claim(f"totals_{TYPE_ALIASES[stored(key[0]).name]}")
+                self.line(f"{self.totals[key]} = cuda.shared.array({self.threads}, {dtype_name(key[0])})")
         if isinstance(grid.extent, int) and grid.extent > 1:
             self.line(f"{self.names[grid.axis]} = cuda.blockIdx.x")
         self.block(grid.body)
@@ -84,7 +88,9 @@ class CudaPrinter(KernelPrinter):
             return
         name, dtype = self.names[statement.target], self.dtypes[statement.target]
         where = "_in_memory" if dtype.kind == "u" or (dtype.kind != "b" and dtype.itemsize < 4) else ""
-        total = f"{_TOGETHER[statement.op]}{where}({name}, {self.totals[dtype]})"
+        if id(statement) in self.places.waiting:
+            self.line("cuda.syncthreads()")
+        total = f"{_TOGETHER[statement.op]}{where}({name}, {self.totals[dtype, self.places.of[id(statement)]]})"
         exact = dtype.kind not in "iu" or dtype.name == "int64"
         self.line(f"{name} = {total if exact else f'{dtype.name}({total})'}")
 
