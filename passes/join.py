@@ -59,8 +59,7 @@ def _is_joined(found: list[Step], kernel: Kernel) -> bool:
     """Whether a kernel was put together with one of the steps before it."""
     for place in range(len(found) - 1, max(-1, len(found) - 1 - REACH), -1):
         other, between = found[place], found[place + 1 :]
-        both = _both(other, kernel) if isinstance(other, Kernel) else None
-        if both is None:
+        if not isinstance(other, Kernel) or (both := _both(other, kernel)) is None:
             continue
         if not between or (_is_small(kernel) and not any(_touch_both(kernel, each) for each in between)):
             found[place] = both

@@ -47,7 +47,7 @@ def _next(context: Any, builder: ir.IRBuilder, signature: Any, args: Any, result
     builder.store(builder.add(place, positions.step, flags=["nsw"]), positions.place)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def threads_between(typing: Any, first: Any, last: Any, threads: Any) -> Any:
     """The numbers from `first` to `last` (not included) that are this thread's, one of so many of its block."""
 
