@@ -18,7 +18,7 @@ from graphc.ir.core import Guard
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import CompileError
 from graphc.ir.factorizations import ROUTINES
-from graphc.ir.loops import SCRATCH, Buffer, Call, Kernel, Program, Step
+from graphc.ir.loops import ON_CHIP, SCRATCH, Buffer, Call, Kernel, Program, Step
 from graphc.ir.ops.checks import show
 from graphc.ir.types import Shape
 from graphc.passes.memory import aligned
@@ -220,7 +220,7 @@ class HostText:
 
     def _make(self, buffer: Buffer) -> Iterator[str]:
         """Give a buffer its memory, before the first step that uses it."""
-        if buffer in self.made or buffer.space == "shared":
+        if buffer in self.made or buffer.space in ON_CHIP:
             return
         self.made.add(buffer)
         root, offset = buffer, buffer.offset * buffer.dtype.itemsize

@@ -27,6 +27,8 @@ from graphc.passes.simplify import Simplify
 from graphc.passes.stabilize import Stabilize
 from graphc.passes.threads import Split
 
+# Elements of a matrix from which on a GPU's library multiplies better than a kernel that does other things too.
+SMALLEST_MATRIX = 64
 LANGUAGES: Mapping[type, Language] = {
     **TENSOR_LANGUAGES,
     Program: Language(verify_program, print_program, ".loops"),
@@ -50,13 +52,12 @@ class Emit:
 class EmitCuda:
     """The last pass for CUDA: a `loops.Program` mapped to a grid becomes the text of a module."""
 
-    threads: int
     precision: str
     name: str = "emit"
 
     def run(self, program: Program) -> str:
         """Print the module."""
-        return emit_cuda(program, self.threads, self.precision)
+        return emit_cuda(program, self.precision)
 
 
 def pipeline(
@@ -85,7 +86,7 @@ def pipeline(
         Simplify(),
         Partition(split_after, packed, tuple((node, names[node]) for node in graph.wrt)),
         *after_partition,
-        Lower(),
+        Lower() if cuda is None else Lower(smallest=SMALLEST_MATRIX),
         *(_for_cpu(options, threads) if cuda is None else _for_cuda(cuda)),
     )
 
@@ -95,9 +96,8 @@ def _for_cpu(options: EmitOptions, threads: int) -> tuple[Pass, ...]:
 
 
 def _for_cuda(options: CudaOptions) -> tuple[Pass, ...]:
-    grid = options.grid
-    mapping = MapToGrid(grid.blocks, deterministic=options.deterministic), PlanMemory(in_place=False)
-    return Fuse(row_blocks=False), *mapping, EmitCuda(grid.threads, options.matmul_precision)
+    grid = MapToGrid(options.grid.blocks, options.grid.threads, deterministic=options.deterministic)
+    return Fuse(row_blocks=False), grid, PlanMemory(in_place=False), EmitCuda(options.matmul_precision)
 
 
 def compile_graph(graph: Graph, passes: Sequence[Pass]) -> tuple[Snapshot, ...]:

@@ -17,7 +17,7 @@ from graphc.ir.dims import bind, product
 from graphc.ir.errors import FeedIndexError
 from graphc.ir.graph import Graph
 from graphc.ir.interpret import bind_dims
-from graphc.ir.loops import Call
+from graphc.ir.loops import ON_CHIP, Call
 
 
 class DeviceFunction:
@@ -131,7 +131,7 @@ class DeviceFunction:
 
     def largest(self, sizes: Mapping[str, int]) -> str:
         """What fills the memory, in words: the largest buffers of the program at these sizes."""
-        buffers = [each for each in self.program.buffers if each.base is None and each.space != "shared"]
+        buffers = [each for each in self.program.buffers if each.base is None and each.space not in ON_CHIP]
         largest = sorted(((bind(each.nbytes, sizes), each.name, each) for each in buffers), reverse=True)[:3]
         named = ", ".join(f"{name}: {buffer.type} ({size:,})" for size, name, buffer in largest)
         return f"the largest of the program's buffers are {named}"

@@ -29,8 +29,9 @@ from graphc.ir.loops import (
 )
 
 # How a loop that is dealt out says which thread has an element: the loop's extents and pieces, and for each of its axes
-# the position of the index where it stands alone. None: any thread may have it.
-Owner: TypeAlias = "tuple[tuple[tuple[Extent, object], ...], tuple[int, ...]] | None"
+# the position of the index where it stands alone; and the buffer, since in another alias of the same memory equal
+# indices mean other elements. None: any thread may have it.
+Owner: TypeAlias = "tuple[tuple[tuple[Extent, object], ...], tuple[int, ...], Buffer] | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def with_barriers(kernel: Kernel) -> Kernel:
     """The kernel with all barriers that its blocks need; the same one where none is missing."""
     grid = kernel.grid
     assert grid is not None
-    stored = frozenset(buffer.root for buffer in kernel.writes)
+    stored = frozenset(buffer.root for buffer in kernel.writes if buffer.root.space != "local")
     body, _ = _placed(grid.body, frozenset(), stored)
     return kernel if body == grid.body else replace(kernel, body=(replace(grid, body=body),))
 
@@ -123,7 +124,5 @@ def _owner(loops: Iterable[Loop], index: Index, buffer: Buffer) -> Owner:
         if not alone:
             return None
         places.append(alone[0])
-    if buffer.base is not None:  # elsewhere in its root other indices mean the same element
-        return None
-    return tuple((loop.extent, loop.share) for loop in loops), tuple(places)
+    return tuple((loop.extent, loop.share) for loop in loops), tuple(places), buffer
 

@@ -135,8 +135,9 @@ def statement_text(statement: Statement, dims: Collection[str] = ()) -> str:
             return f"{turns}{_element(buffer, index, dims)} {COMBINE_SIGNS[op]} {_value(value, buffer.dtype)}"
         case Accumulate(str(name), _, op, value):
             return f"{name_text(name)} {COMBINE_SIGNS[op]} {_value(value, None)}"
-        case Loop(variable, extent, kind, share=share):
-            return f"for {name_text(variable)} in {extent_text(extent)} {kind}{_piece(share)} {{"
+        case Loop(variable, extent, kind, share=share, threads=threads):
+            each = f" of {threads}" if threads else ""
+            return f"for {name_text(variable)} in {extent_text(extent)} {kind}{each}{_piece(share)} {{"
         case Product(a, b, out, share=share):
             flags = f"transpose_b={value_text(statement.transpose_b)}, accumulate={value_text(statement.accumulate)}"
             return f"matmul({_names((a, b))}, {flags}) -> {name_text(out.name)}{_piece(share)}"
@@ -388,9 +389,10 @@ class _ProgramParser(Parser):
         if not self.at(*KINDS):
             self.expected(" or ".join(KINDS))
         kind = self.advance().text
+        threads = int(self.number(np.dtype("int64"))) if self.accept("of") else 0
         share = self.share() if self.at("piece") else None
         self.expect("{")
-        return Loop(variable, extent, kind, self.nested(self.body), share)
+        return Loop(variable, extent, kind, self.nested(self.body), share, threads)
 
     def share(self) -> tuple[str, Extent]:
         self.expect("piece", "'piece', and whose: a product stands for some of its rows")

@@ -232,6 +232,8 @@ def _loop(loop: Loop, scope: _Scope) -> Iterator[str]:
     outermost = loop.kind == "blocks" or (loop.kind == "threads" and not on_blocks)
     if outermost and (scope.loops or not isinstance(loop.extent, int)):
         yield f"has a loop of kind {loop.kind} that is not the outermost one, or of no fixed extent"
+    if (loop.kind == "blocks") != (loop.threads > 0) or loop.threads & (loop.threads - 1) or loop.threads > 1024:
+        yield f"has {loop.threads} threads in a loop of kind {loop.kind}: blocks have a power of two, at most 1024"
     yield from _shared(loop.axis, loop.share, scope)
 
 
@@ -356,11 +358,16 @@ def _scalar_operation(let: Let, scope: _Scope) -> Iterator[str]:
 def _shared_loops(buffer: Buffer, loops: tuple[Loop, ...]) -> Iterator[tuple[Loop, set[str]]]:
     """The loops whose iterations run at once and see the same memory, each with the axes that differ in all of them.
 
-    Every iteration of the outermost loop has row scratch of its own. The pieces of a shared extent do not overlap.
+    Every iteration of the outermost loop has row scratch of its own, and every thread its local memory. The pieces of
+    a shared extent do not overlap: of a single iteration only one of them is not empty.
     """
     for loop in loops[1:] if buffer.root.space in SCRATCH else loops:
+        if buffer.root.space == "local":
+            return
         if loop.kind in AT_ONCE and loop.extent != 1:
-            yield loop, shared_axes(loop.axis, loops)
+            own = shared_axes(loop.axis, loops)
+            if not any(each.extent == 1 and each.axis in own for each in loops):
+                yield loop, own
 
 
 def _writing_races(

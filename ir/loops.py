@@ -18,10 +18,11 @@ from graphc.ir.types import Shape, TensorType
 
 # Where a buffer lives. input, param: the caller's, read-only but for updates; output: fresh, returned; arena: lives for
 # one call; row: scratch of one outer iteration of one kernel, reused by the next; shared: the same in the fast memory
-# that the threads of a block share; alias: a contiguous part of another; constant: an array that comes with the
-# program.
-SPACES = ("input", "param", "output", "arena", "row", "shared", "alias", "constant")
-SCRATCH = ("row", "shared")
+# that the threads of a block share; local: the same for each of these threads; alias: a contiguous part of another;
+# constant: an array that comes with the program.
+SPACES = ("input", "param", "output", "arena", "row", "shared", "local", "alias", "constant")
+SCRATCH = ("row", "shared", "local")
+ON_CHIP = ("shared", "local")  # which no plan of memory knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,8 @@ NEUTRAL = {"add": 0, "multiply": 1, "logical_and": True, "logical_or": False}
 class Loop:
     """``for axis in range(extent): body``. parallel: iterations are independent; reduce: they accumulate; serial:
     they run in order (or it does not pay to split them); threads: each runs on a thread; blocks: each runs on a block
-    of threads, to whom the loops of kind threads inside of it are dealt out, while all of them run everything else.
+    of `threads` threads, to whom the loops of kind threads inside of it are dealt out, while all of them run everything
+    else.
 
     With `share`, (the axis of a loop around it, that loop's extent), the loop runs over one of that many equal pieces
     of its extent: the one that the axis says.
@@ -212,6 +214,7 @@ class Loop:
     kind: str
     body: tuple[Statement, ...]
     share: tuple[str, Extent] | None = None
+    threads: int = 0
 
 
 KINDS = ("parallel", "serial", "reduce", "threads", "blocks")

@@ -1,4 +1,8 @@
-"""Deal: the loops of a block dealt out to its threads, and what only one of them may do."""
+"""Deal: the loops of a block dealt out to its threads, and what only one of them may do.
+
+Threads of a warp that read neighbours in memory read them at once, so long rows are dealt out element by element, each
+row to all threads. Where rows are shorter than a warp is wide, each thread has rows of its own.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,12 @@ from graphc.passes.fission import independent
 from graphc.passes.stages import free_name
 from graphc.passes.threads import local_names
 
+# The threads that run in step, and the fewest that a block is given.
+WARP = 32
+# How many elements of a row each thread has: enough to load some while it waits for others, and so few that all threads
+# have some.
+ELEMENTS = 8
+
 
 def on_threads(kernel: Kernel) -> Kernel:
     """The kernel with loops dealt out to the threads of a block, and their totals combined."""
@@ -48,13 +58,77 @@ def _dealt(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
 
 def _loop_dealt(loop: Loop) -> Loop:
     """The loop with what stands alone in it, or else loops inside of it, on threads: where most can work at once."""
-    loops, _ = nest(loop, KINDS)
-    free = list(takewhile(independent, loops))
-    inner = [each for each in walk((free or [loop])[-1].body) if isinstance(each, Loop)]
-    longest = max(map(length, inner), default=0)
-    if free and (prod(map(length, free)) >= longest or not any(map(independent, inner))):
+    free = _free(loop)
+    inner = [_free(each) for each in walk((free or [loop])[-1].body) if isinstance(each, Loop)]
+    longest = max(map(_iterations, filter(None, inner)), default=0)
+    if free and (not any(inner) or _has_local(loop) or (longest < WARP and longest <= _iterations(free))):
         return _marked(free)
     return replace(loop, kind="serial", body=_dealt(loop.body))
+
+
+def _free(loop: Loop) -> list[Loop]:
+    """The outermost loops of a nest whose iterations are independent: they can be dealt out as one."""
+    return list(takewhile(lambda each: independent(each) and not _is_for_all(each), nest(loop, KINDS)[0]))
+
+
+def _is_for_all(loop: Loop) -> bool:
+    """Whether all threads must run a loop: it counts pieces, or they meet in it, or each does it in memory of its own.
+
+    (They share the rows of a block, whatever each of them keeps for its own.)
+    """
+    meets = any(isinstance(each, Combine) for each in walk(loop.body))
+    return meets or _counts(loop) or (loop.share is None and _has_local(loop))
+
+
+def _has_local(loop: Loop) -> bool:
+    """Whether each thread needs memory of its own in a loop."""
+    return any(buffer.root.space == "local" for buffer in Kernel("", (loop,)).buffers)
+
+
+def _counts(loop: Loop) -> bool:
+    """Whether a loop counts pieces that loops inside of it go through."""
+    shares = (each.share for each in walk(loop.body) if isinstance(each, Loop))
+    return any(share is not None and share[0] == loop.axis for share in shares)
+
+
+def _iterations(loops: Sequence[Loop]) -> int:
+    """How often the innermost of some loops runs, roughly; pieces count as the whole that they are pieces of."""
+    return prod(nominal(each.extent) for each in loops)
+
+
+def blocks_for(rows: Loop, threads: int) -> int:
+    """On how many blocks of so many threads rows of known extent keep all threads busy."""
+    assert isinstance(rows.extent, int)
+    full = -(-_iterations(_free(rows)) // threads) if _dealt_whole(rows) else rows.extent
+    return max(1, min(rows.extent, full))
+
+
+def _dealt_whole(rows: Loop) -> bool:
+    """Whether each thread gets rows of its own."""
+    return _loop_dealt(rows).kind == "threads"
+
+
+def threads_for(rows: Loop, most: int) -> int:
+    """How many threads a block needs for its rows: a power of two, at most `most` and at least a warp."""
+    if _dealt_whole(rows):
+        return most
+    return enough(_widest(_loop_dealt(rows).body) // ELEMENTS, most)
+
+
+def threads_for_all(body: tuple[Statement, ...], most: int) -> int:
+    """The same for a block that runs alone: as many as can work at once."""
+    return enough(_widest(_dealt(body)), most)
+
+
+def enough(wanted: int, most: int) -> int:
+    """So many threads as a block can have: a power of two, and at least a warp."""
+    return min(most, max(WARP, 1 << (wanted - 1).bit_length()))
+
+
+def _widest(body: tuple[Statement, ...]) -> int:
+    """The most iterations that are dealt out as one."""
+    nests = (nest(each)[0] for each in walk(body) if isinstance(each, Loop) and each.kind == "threads")
+    return max(map(_iterations, nests), default=1)
 
 
 def _marked(loops: Sequence[Loop]) -> Loop:
@@ -81,9 +155,7 @@ def _by_one(body: tuple[Statement, ...], partial: Collection[str], once: str) ->
     """Statements that only one thread may run in loops of one iteration: stores, and additions to partial totals."""
     found: list[Statement] = []
     for each in body:
-        alone = isinstance(each, Store) or (
-            isinstance(each, Accumulate) and (isinstance(each.target, Buffer) or each.target in partial)
-        )
+        alone = _stores(each) or (isinstance(each, Accumulate) and each.target in partial)
         if isinstance(each, Loop) and each.kind != "threads":
             dealt = any(isinstance(inner, Loop) and inner.kind == "threads" for inner in walk(each.body))
             alone = not dealt and _acts(each) and not _summed(each)
@@ -101,7 +173,15 @@ def _by_one(body: tuple[Statement, ...], partial: Collection[str], once: str) ->
 
 def _acts(loop: Loop) -> bool:
     """Whether a loop stores anything, so that one thread alone must run it."""
-    return any(isinstance(each, Store) or isinstance(getattr(each, "target", None), Buffer) for each in walk(loop.body))
+    return any(map(_stores, walk(loop.body)))
+
+
+def _stores(statement: Statement) -> bool:
+    """Whether a statement stores to memory that others see."""
+    match statement:
+        case Store(buffer=buffer) | Accumulate(target=Buffer() as buffer):
+            return buffer.root.space != "local"
+    return False
 
 
 def _combined(body: tuple[Statement, ...], partial: Collection[str]) -> tuple[Statement, ...]:

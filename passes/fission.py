@@ -34,7 +34,7 @@ from graphc.passes.threads import is_own, needed, outermost_rows, own_axes, used
 def independent(loop: Loop, own_memory: Collection[Buffer] = ()) -> bool:
     """Whether no iteration of a loop touches what another one stores, but for sums, which are put together after it.
 
-    Whoever runs some of the iterations has `own_memory` for themselves.
+    Whoever runs some of the iterations has `own_memory` for themselves, and threads their local memory.
     """
     own = own_axes(loop)
     stored: dict[Buffer, set[tuple[Buffer, Index]]] = {}
@@ -43,6 +43,8 @@ def independent(loop: Loop, own_memory: Collection[Buffer] = ()) -> bool:
     for each in walk(loop.body):
         match each:
             case Accumulate(atomic=True):
+                pass
+            case Store(buffer=buffer) | Accumulate(target=Buffer() as buffer) if buffer.root.space == "local":
                 pass
             case Store(buffer=buffer) | Accumulate(target=Buffer() as buffer) if buffer in own_memory:
                 pass

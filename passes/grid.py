@@ -8,16 +8,18 @@ loops that are dealt out to them; what only one may do (to store a sum) is a loo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from graphc.ir.barriers import nest, with_barriers
 from graphc.ir.costs import LAUNCH
+from graphc.ir.dims import nominal
 from graphc.ir.loops import (
     KINDS,
     SCRATCH,
     Accumulate,
+    Accumulator,
     Buffer,
     Call,
     IndexValue,
@@ -30,9 +32,11 @@ from graphc.ir.loops import (
     Step,
     walk,
 )
-from graphc.passes.deal import length, on_threads
+from graphc.passes.deal import WARP, blocks_for, enough, length, on_threads, threads_for, threads_for_all
 from graphc.passes.fission import apart, independent, moved, with_free_rows
+from graphc.passes.flatten import Shapes, flattened
 from graphc.passes.in_place import reuse_in_place
+from graphc.passes.join import MOST_SHARED, joined
 from graphc.passes.rows import pieces_of
 from graphc.passes.sorted_scatter import sorted_scatter
 from graphc.passes.sorting import with_scratch
@@ -41,19 +45,31 @@ from graphc.passes.threads import Splitting, accumulated, local_names, outermost
 
 # Bytes of scratch that a block keeps in the memory that its threads share: a third of what every card has for a block.
 SHARED = 16_384
+# Elements that a thread may keep for itself: in its registers, and few enough to sum up over all threads at the end.
+LOCAL = 32
+# How many times more blocks than `MapToGrid.blocks` a multiprocessor holds where they are smaller: it holds 32.
+MORE_BLOCKS = 4
+# How many times more blocks than run at once a kernel has that needs no memory for each, or for single numbers alone:
+# how many do run depends on the registers that each needs, and a last round that leaves half of a card idle should be
+# short.
+ROUNDS, ROUNDS_OF_SUMS = 4, 2
+# Bytes of sums over all rows from which on fewer blocks, each with sums of its own, are better than many.
+WIDE_SUMS = 512
 # What threads that meet at an element of memory can do in turns.
 _ATOMIC = {"add": ("float32", "float64", "int32", "uint32", "int64", "uint64")}
 
 
 @dataclass(frozen=True)
 class MapToGrid:
-    """The pass: `Program` of fused kernels in, `Program` for a grid of so many blocks out.
+    """The pass: `Program` of fused kernels in, `Program` for a grid of blocks of threads out.
 
-    Kernels that are known to take one core of a processor less than `least` picoseconds run on one block. With
+    So many `blocks` of so many `threads` run at once; a kernel whose rows need fewer threads has more blocks. Kernels
+    that are known to take one core of a processor less than `least` picoseconds run on one block. With
     `deterministic`, floats are added up at gathered indices in the order in which they stand, not in turns.
     """
 
     blocks: int
+    threads: int
     least: int = LAUNCH
     deterministic: bool = False
     name: str = "grid"
@@ -63,6 +79,7 @@ class MapToGrid:
         program = reuse_in_place(program)
         taken = {buffer.name for buffer in program.buffers}
         taken |= {step.name for step in program.steps if isinstance(step, Kernel)}
+        shapes = Shapes(taken)
         refusals: list[str] = []
         steps: list[Step] = []
         given = program.steps
@@ -72,48 +89,105 @@ class MapToGrid:
             if isinstance(step, Call):
                 steps.append(with_scratch(step))
             else:
-                kernels = list(self._on_blocks(_in_turns(step, self.deterministic), taken, refusals))
-                steps += [with_barriers(on_threads(kernel)) for kernel in _in_memory(kernels)]
-        return replace(program, steps=tuple(steps), refusals=(*program.refusals, *refusals))
+                steps += _in_memory(list(self._on_blocks(_in_turns(step, self.deterministic), shapes, refusals)))
+        done = tuple(with_barriers(on_threads(each)) if isinstance(each, Kernel) else each for each in joined(steps))
+        return replace(program, steps=done, refusals=(*program.refusals, *refusals))
 
-    def _on_blocks(self, kernel: Kernel, taken: set[str], refusals: list[str]) -> Iterator[Kernel]:
+    def _on_blocks(self, kernel: Kernel, shapes: Shapes, refusals: list[str]) -> Iterator[Kernel]:
         """The kernels that do a kernel's work, each on a grid of blocks, or on one."""
+        kernel = flattened(kernel, shapes)
         size = work(kernel)
         if isinstance(size, int) and size < self.least:
-            yield _on_one_block(kernel)
+            yield self._on_one_block(kernel)
             return
-        first, *others = apart(with_free_rows(kernel), taken)
+        first, *others = apart(with_free_rows(kernel), shapes.taken)
         if others:
             for each in (first, *others):
-                yield from self._on_blocks(each, taken, refusals)
+                yield from self._on_blocks(each, shapes, refusals)
         elif reason := why_not_split(first):
             refusals.append(f"{kernel.name}: not on several blocks: {reason}")
-            yield _on_one_block(first)
+            yield self._on_one_block(first)
         else:
-            first = _with_shared(first)
-            first, *rest = Splitting(first, self.blocks, taken, "blocks", _longest(first)).kernels()
+            first, *rest = self._cut(first, shapes.taken)
             yield first
             for combined in rest:
-                yield from self._combined(combined, taken)
+                yield from self._combined(combined, shapes)
 
-    def _combined(self, kernel: Kernel, taken: set[str]) -> Iterator[Kernel]:
+    def _combined(self, kernel: Kernel, shapes: Shapes) -> Iterator[Kernel]:
         """The kernels that combine the sums of blocks, on several blocks where they are sums of many columns."""
         size = work(kernel)
         if isinstance(size, int) and size < self.least:
-            yield _on_one_block(kernel)
+            yield self._on_one_block(kernel)
             return
-        for each in map(with_free_rows, apart(kernel, taken)):
-            rows = outermost_rows(each)
-            if rows is None or rows.kind == "reduce" or why_not_split(each):
-                yield _on_one_block(each)
+        groups = [with_free_rows(flattened(each, shapes)) for each in apart(kernel, shapes.taken)]
+        columns = [rows.extent for each in groups if (rows := _columns(each)) is not None]
+        blocks = min(max([1, *map(nominal, columns)]), MORE_BLOCKS // 2 * self.blocks)
+        for each in groups:
+            if blocks == 1 or _columns(each) is None:
+                yield self._on_one_block(each)
             else:
-                yield from Splitting(_with_shared(each), self.blocks, taken, "blocks").kernels()
+                cut = Splitting(_with_shared(each), blocks, shapes.taken, "blocks").kernels()
+                yield from (_of_threads(part, enough(self.threads // 2, self.threads)) for part in cut)
+
+    def _cut(self, kernel: Kernel, taken: set[str]) -> list[Kernel]:
+        """The kernel with pieces of its rows, or of a longer loop, on blocks; and the one that combines their sums."""
+        if _is_tiny(kernel):
+            return self._by_threads(kernel, taken)
+        kernel = _with_shared(kernel)
+        rows, cut = outermost_rows(kernel), _longest(kernel)
+        assert rows is not None
+        sums, threads = accumulated(rows), threads_for(rows, self.threads)
+        if sum(nominal(each.nbytes) for each in sums) > WIDE_SUMS:
+            threads, blocks = self.threads, self.blocks // 2
+        elif sums:
+            blocks = self.blocks
+        else:
+            blocks = self.blocks * min(self.threads // threads, MORE_BLOCKS)
+            if any(isinstance(each, Accumulator) for each in kernel.body):
+                blocks = max(blocks, self.blocks * ROUNDS_OF_SUMS)
+            elif not any(each.space == "row" for each in kernel.buffers):
+                blocks *= ROUNDS
+        if cut is not None and isinstance(cut.extent, int):
+            blocks = min(blocks, cut.extent)
+        elif cut is None and isinstance(rows.extent, int) and pieces_of(rows) is None:
+            blocks = min(blocks, blocks_for(rows, threads))
+        if blocks == 1:
+            return [self._on_one_block(kernel)]
+        kept = dict.fromkeys(_fitting(sums, MOST_SHARED - _shared(kernel)), "shared")
+        first, *rest = Splitting(kernel, blocks, taken, "blocks", cut, kept).kernels()
+        return [_of_threads(first, threads), *rest]
+
+    def _by_threads(self, kernel: Kernel, taken: set[str]) -> list[Kernel]:
+        """The kernel with whole rows, and sums over them, on threads; and the one that combines these."""
+        rows = outermost_rows(kernel)
+        assert rows is not None
+        scratch = {each: replace(each, space="local") for each in kernel.buffers if each.space == "row"}
+        kept = dict.fromkeys(accumulated(rows), "local")
+        threads, blocks = enough(self.threads // 2, self.threads), self.blocks
+        if isinstance(rows.extent, int):
+            blocks = min(blocks, max(1, -(-rows.extent // threads)))
+        if blocks == 1:
+            return [self._on_one_block(kernel)]
+        first, *rest = Splitting(moved(kernel, scratch), blocks, taken, "blocks", None, kept).kernels()
+        return [_of_threads(first, threads), *rest]
+
+    def _on_one_block(self, kernel: Kernel) -> Kernel:
+        part = free_name("block", local_names(kernel))
+        kernel = _with_shared(kernel)
+        kernel = replace(kernel, body=(Loop(part, 1, "blocks", kernel.body),))
+        return _of_threads(kernel, threads_for_all(kernel.body, self.threads))
 
 
-def _on_one_block(kernel: Kernel) -> Kernel:
-    part = free_name("block", local_names(kernel))
-    kernel = _with_shared(kernel)
-    return replace(kernel, body=(Loop(part, 1, "blocks", kernel.body),))
+def _columns(kernel: Kernel) -> Loop | None:
+    """The columns whose sums a kernel puts together, each by itself; None where it does something else."""
+    rows = outermost_rows(kernel)
+    return None if rows is None or rows.kind == "reduce" or why_not_split(kernel) else rows
+
+
+def _of_threads(kernel: Kernel, threads: int) -> Kernel:
+    """A kernel on blocks of so many threads."""
+    assert kernel.grid is not None
+    return replace(kernel, body=(replace(kernel.grid, threads=threads),))
 
 
 def _longest(kernel: Kernel) -> Loop | None:
@@ -151,6 +225,20 @@ def _in_turns(kernel: Kernel, deterministic: bool) -> Kernel:
     return replace(kernel, body=rewritten(kernel.body, in_turns))
 
 
+def _is_tiny(kernel: Kernel) -> bool:
+    """Whether each thread can do whole rows of a kernel, with all that they need in memory of its own.
+
+    So it is where a row is shorter than a warp is wide, and rows meet in few sums alone.
+    """
+    rows = outermost_rows(kernel)
+    assert rows is not None
+    private = {each for each in kernel.buffers if each.space == "row"} | accumulated(rows)
+    extents = (each.extent for each in walk(rows.body) if isinstance(each, Loop))
+    short = all(isinstance(extent, int) and extent < WARP for extent in extents)
+    few = 0 < sum(nominal(each.type.size) for each in private) <= LOCAL
+    return short and few and independent(rows, private)
+
+
 # scratch --------------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +254,18 @@ def _with_shared(kernel: Kernel) -> Kernel:
             left -= size
             new[buffer] = replace(buffer, space="shared")
     return moved(kernel, new)
+
+
+def _shared(kernel: Kernel) -> int:
+    return sum(nominal(each.nbytes) for each in kernel.buffers if each.space == "shared")
+
+
+def _fitting(buffers: Collection[Buffer], room: int) -> Iterator[Buffer]:
+    """The buffers of known size that fit into some bytes."""
+    for buffer in sorted(buffers, key=lambda each: (nominal(each.nbytes), each.name)):
+        if isinstance(buffer.nbytes, int) and buffer.nbytes <= room:
+            room -= buffer.nbytes
+            yield buffer
 
 
 def _in_memory(kernels: Sequence[Kernel]) -> list[Kernel]:

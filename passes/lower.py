@@ -30,13 +30,17 @@ GIVEN = (INPUT, PARAM, constant, extent)
 
 @dataclass(frozen=True)
 class Lower:
-    """The pass: `Graph` in, `Program` of unfused kernels out."""
+    """The pass: `Graph` in, `Program` of unfused kernels out.
 
+    Products of floats are loops where a side is short; with `smallest` only those with a matrix of so few elements.
+    """
+
+    smallest: int | None = None
     name: str = "lower"
 
     def run(self, graph: Graph) -> Program:
         """Lower a graph without wrt (differentiate first)."""
-        return Lowering(widen_halves(expand_composites(widen_halves(graph)))).program()
+        return Lowering(widen_halves(expand_composites(widen_halves(graph))), self.smallest).program()
 
 
 def widen_halves(graph: Graph) -> Graph:
@@ -80,6 +84,7 @@ class Lowering:
     """The state of one lowering: the buffer of every node so far, and the steps."""
 
     graph: Graph
+    smallest: int | None = None
     names: dict[Node, str] = field(init=False)
     taken: set[str] = field(init=False)
     buffers: dict[Node, Buffer] = field(default_factory=dict)

@@ -3,12 +3,14 @@
 BLAS is fast where it can keep a block of each operand in cache and use it many times. A product with a short side gives
 it little to reuse: it reads the long operand from memory, and so do the stages around it, each once more. As a loop
 over the rows of the long operand, the product shares one pass over memory with everything else that walks these rows.
+On a GPU, whose kernels have no vectors of sums to keep in registers, that pays for the smallest matrices alone.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphc.ir import ops
@@ -34,15 +36,17 @@ FEW = 3
 def lower_matmul(lowering: Lowering, node: Node) -> None:
     """Loops where a side is short, else a library call."""
     if node not in lowering.addends.values():
-        form_of(node)(lowering, node)
+        form_of(node, lowering.smallest)(lowering, node)
 
 
-def form_of(node: Node) -> Callable[[Lowering, Node], None]:
-    """How a product is computed."""
+def form_of(node: Node, smallest: int | None) -> Callable[[Lowering, Node], None]:
+    """How a product is computed; of floats by the library unless a matrix has at most `smallest` elements."""
     rows, columns, depth = sides(node)
     left, right = node.operands
     if isinstance(depth, int) and 0 < depth <= FEW:
         return product_written_out
+    if smallest is not None and node.dtype.kind == "f" and not has_matrix_of(smallest, (rows, columns, depth)):
+        return library_product
     if is_turned(left) and (is_short(rows) or is_short(columns)) and not is_turned(right):
         return product_by_terms
     if is_short(depth) or (is_short(columns) and not is_turned(left)):
@@ -53,6 +57,12 @@ def form_of(node: Node) -> Callable[[Lowering, Node], None]:
 def sides(node: Node) -> tuple[Extent, Extent, Extent]:
     """The rows and columns of a product, and its depth: how many terms each element is the sum of."""
     return node.shape[-2], node.shape[-1], node.operands[0].shape[-1]
+
+
+def has_matrix_of(most: int, sides: tuple[Extent, Extent, Extent]) -> bool:
+    """Whether an operand or the result of a product is known to have at most so many elements."""
+    sizes = (one * other for one, other in combinations(sides, 2))
+    return any(isinstance(size, int) and size <= most for size in sizes)
 
 
 def is_short(side: Extent) -> bool:
@@ -178,7 +188,7 @@ def settle_sums(lowering: Lowering) -> None:
         if node.op is not ops.add or any(uses[operand] > 1 for operand in node.operands):
             continue
         for first, last in (node.operands, node.operands[::-1]):
-            if is_library(last) and (is_library(first) or first in lowering.addends):
+            if is_library(lowering, last) and (is_library(lowering, first) or first in lowering.addends):
                 lowering.addends[node] = last
                 break
     for node in reversed(graph.steps):
@@ -187,9 +197,9 @@ def settle_sums(lowering: Lowering) -> None:
             lowering.homes |= dict.fromkeys(node.operands, home)
 
 
-def is_library(node: Node) -> bool:
+def is_library(lowering: Lowering, node: Node) -> bool:
     """Whether a node is a product that a library computes."""
-    return node.op is ops.matmul and form_of(node) is library_product
+    return node.op is ops.matmul and form_of(node, lowering.smallest) is library_product
 
 
 def add_library_product(lowering: Lowering, node: Node) -> None:

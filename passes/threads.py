@@ -7,7 +7,7 @@ order, and goes on as the old one did after its loop. So results depend on the n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from graphc.ir.costs import ADDITION, PRODUCT, REGION
@@ -19,6 +19,7 @@ from graphc.ir.loops import (
     Affine,
     Buffer,
     Call,
+    Combine,
     Index,
     IndexValue,
     Kernel,
@@ -189,7 +190,8 @@ def _scratch(rows: Loop) -> frozenset[Buffer]:
 class Splitting:
     """One kernel on its way to two: parts of its rows run on `kind`, threads or blocks of them.
 
-    With `cut`, a loop that stands alone in the rows, each part has a piece of that in every row.
+    With `cut`, a loop that stands alone in the rows, each part has a piece of that in every row. What rows add up to is
+    kept in the space that `kept` says, where it says one, and stored when the part has done.
     """
 
     kernel: Kernel
@@ -197,6 +199,7 @@ class Splitting:
     taken: set[str]
     kind: str = "threads"
     cut: Loop | None = None
+    kept: Mapping[Buffer, str] = field(default_factory=dict)
     rows: Loop = field(init=False)
     names: set[str] = field(init=False)
     part: str = field(init=False)
@@ -209,13 +212,17 @@ class Splitting:
         self.part = self._new_name("part")
         own = accumulated(rows) | {buffer for buffer in _scratch(rows) if buffer.root.space == "row"}
         self.own = {buffer: self._per_part(buffer) for buffer in self.kernel.buffers if buffer in own}
+        self.on_chip = {
+            buffer: self._new_buffer(f"{buffer.name}_own", buffer, buffer.shape, space)
+            for buffer, space in self.kept.items()
+        }
 
     def kernels(self) -> list[Kernel]:
         """The kernel of the parts, and the one that combines them where there is something to combine."""
         totals = [each for each in _before(self.kernel, self.rows) if isinstance(each, Accumulator)]
         stored = {each.name: self._new_buffer(f"{each.name}_parts", each, (self.parts,)) for each in totals}
         stores = (Store(stored[each.name], (axis(self.part),), each.name) for each in totals)
-        body = (*self._in_part(_before(self.kernel, self.rows)), self._piece(), *stores)
+        body = (*self._in_part(_before(self.kernel, self.rows)), self._piece(), *self._kept(), *stores)
         first = replace(self.kernel, body=(Loop(self.part, self.parts, self.kind, body),))
         last = (*self._combined(totals, stored), *self._sums(), *_after(self.kernel, self.rows))
         if not last:
@@ -243,10 +250,12 @@ class Splitting:
             length = length + (-(-line // width) if isinstance(width, int) and width > 0 else line)
         return self._new_buffer(f"{buffer.name}_parts", buffer, (self.parts, length, *row))
 
-    def _new_buffer(self, name: str, like: Buffer | Accumulator, shape: tuple[Extent, ...]) -> Buffer:
+    def _new_buffer(
+        self, name: str, like: Buffer | Accumulator, shape: tuple[Extent, ...], space: str = "arena"
+    ) -> Buffer:
         free = free_name(name, self.taken)
         self.taken.add(free)
-        return Buffer(free, like.dtype if isinstance(like, Buffer) else like.initial.dtype, shape, "arena")
+        return Buffer(free, like.dtype if isinstance(like, Buffer) else like.initial.dtype, shape, space)
 
     def _new_name(self, name: str) -> str:
         free = free_name(name, self.names)
@@ -255,7 +264,41 @@ class Splitting:
 
     def _in_part(self, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
         """Statements as a part runs them: on buffers of its own."""
-        return rewritten(body, lambda statement: (on_element(statement, self._own_element),))
+
+        def element(buffer: Buffer, index: Index) -> tuple[Buffer, Index]:
+            return (self.on_chip[buffer], index) if buffer in self.on_chip else self._own_element(buffer, index)
+
+        return rewritten(body, lambda statement: (on_element(statement, element),))
+
+    def _kept(self) -> Iterator[Statement]:
+        """What a part stores of the sums that it has kept on the chip; those of threads are put together."""
+        ops = self._ops()
+
+        def store(statement: Statement) -> tuple[Statement, ...]:
+            assert isinstance(statement, Store) and not isinstance(statement.value, str)
+            own, name = self.on_chip[statement.buffer], self._new_name(f"{statement.buffer.name}_sum")
+            buffer, index = self._own_element(statement.buffer, statement.index)
+            load = Load(name, own, statement.index)
+            if own.space == "shared":
+                return load, Store(buffer, index, name)
+            total, op = self._new_name(f"{statement.buffer.name}_total"), ops[statement.buffer]
+            add = Accumulate(total, (), op, name), Combine(total, op)
+            return Accumulator(total, statement.value), load, *add, Store(buffer, index, total)
+
+        yield from self._at_starts(set(self.on_chip), store)
+
+    def _at_starts(
+        self, buffers: Collection[Buffer], rewrite: Callable[[Statement], tuple[Statement, ...]]
+    ) -> Iterator[Statement]:
+        """Statements in the place of those that set what sums start from."""
+        for statement in _before(self.kernel, self.rows):
+            targets = {each.buffer for each in walk((statement,)) if isinstance(each, Store)}
+            if not targets.isdisjoint(buffers):
+                yield from rewritten((statement,), rewrite)
+
+    def _ops(self) -> dict[str | Buffer, str]:
+        """How the rows accumulate into each scalar and buffer."""
+        return {each.target: each.op for each in walk(self.rows.body) if isinstance(each, Accumulate)}
 
     def _own_element(self, buffer: Buffer, index: Index) -> tuple[Buffer, Index]:
         if buffer not in self.own:
@@ -264,7 +307,7 @@ class Splitting:
 
     def _combined(self, totals: Sequence[Accumulator], stored: dict[str, Buffer]) -> Iterator[Statement]:
         """The scalars that rows accumulate, over all parts."""
-        ops = {each.target: each.op for each in walk(self.rows.body) if isinstance(each, Accumulate)}
+        ops = self._ops()
         for total in totals:
             name = self._new_name(f"{total.name}_part")
             yield total
@@ -273,8 +316,7 @@ class Splitting:
 
     def _sums(self) -> Iterator[Statement]:
         """The buffers that rows accumulate: what they started from, and all parts."""
-        summed = accumulated(self.rows)
-        ops = {each.target: each.op for each in walk(self.rows.body) if isinstance(each, Accumulate)}
+        ops = self._ops()
 
         def sum_parts(statement: Statement) -> tuple[Statement, ...]:
             """Store the sum where the number was stored that it starts from."""
@@ -285,10 +327,7 @@ class Splitting:
             start = Accumulator(total, statement.value)
             return start, Loop(self.part, self.parts, "reduce", add), replace(statement, value=total)
 
-        for statement in _before(self.kernel, self.rows):
-            targets = {each.buffer for each in walk((statement,)) if isinstance(each, Store)}
-            if targets & summed:
-                yield from rewritten((statement,), sum_parts)
+        yield from self._at_starts(accumulated(self.rows), sum_parts)
 
 
 def with_inner_loop(loop: Loop, old: Loop, new: Loop) -> Loop:

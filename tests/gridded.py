@@ -22,19 +22,21 @@ from graphc.passes.lower import Lower
 from graphc.passes.memory import PlanMemory
 
 
-def on_grid(graph: Graph, blocks: int = 3, least: int = 0, deterministic: bool = False) -> Program:
+def on_grid(
+    graph: Graph, blocks: int = 3, threads: int = 4, least: int = 0, deterministic: bool = False
+) -> Program:
     """The program on a grid, every kernel on several blocks where that is possible, or worth it."""
     fused = Fuse(row_blocks=False).run(Lower().run(graph))
-    return PlanMemory(in_place=False).run(MapToGrid(blocks, least, deterministic).run(fused))
+    return PlanMemory(in_place=False).run(MapToGrid(blocks, threads, least, deterministic).run(fused))
 
 
-def kernels(program: Program, threads: int) -> dict[str, Any]:
+def kernels(program: Program) -> dict[str, Any]:
     """The kernels of its module, by name."""
-    module = load(f"{program.name}_cuda", emit_cuda(program, threads))
+    module = load(f"{program.name}_cuda", emit_cuda(program))
     return {name: each for name, each in vars(module).items() if hasattr(each, "declared")}
 
 
-def from_device(program: Program, case: Case, threads: int) -> dict[str, np.ndarray]:
+def from_device(program: Program, case: Case) -> dict[str, np.ndarray]:
     """Its outputs and updated params from the kernels, on a device or in the simulator."""
     leaves = (*program.inputs, *program.params)
     arrays = {leaf.name: np.array(case.feeds[leaf.name], leaf.dtype) for leaf in leaves}
@@ -45,7 +47,7 @@ def from_device(program: Program, case: Case, threads: int) -> dict[str, np.ndar
     queue = queue_at_hand()
     memory, results = (queue.empty(bind(size, sizes)) for size in (program.arena.size, device_results(program)[1]))
     faults = [queue.flags(len(checks))[1]] if (checks := index_checks(program)) else []
-    module = load(f"{program.name}_cuda", emit_cuda(program, threads))
+    module = load(f"{program.name}_cuda", emit_cuda(program))
     found = getattr(module, host_name(program))(*given.values(), *constants, memory, results, *faults, queue.stream)
     outputs = found if len(program.outputs) > 1 else (found,) if program.outputs else ()
     values = {f"{k}": queue.download(value) for k, value in enumerate(outputs)}

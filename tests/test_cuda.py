@@ -67,7 +67,7 @@ def test_kernels_compile_to_ptx(family: str, dtype: str, capability: tuple[int, 
     if about and dtype == "float32":
         cases.append(adjoint(f"adjoint_{family}_{dtype}", about)[0])
     for case in cases:
-        for name, kernel in kernels(on_grid(case.graph, 512), 256).items():
+        for name, kernel in kernels(on_grid(case.graph, 1056, 256)).items():
             ptx, _ = cuda.compile_ptx(kernel.py_func, types.void(*kernel.declared), cc=capability)
             assert f".target sm_{capability[0]}{capability[1]}" in ptx, name
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import os
+import symtable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +19,14 @@ from test_ops_compiled import FAMILIES, check, check_adjoints, combined, grouped
 
 import graphc
 from graphc import Input, Param
-from graphc.codegen.cuda.emit import Grid, emit_cuda
+from graphc.codegen.cuda.emit import emit_cuda
+from graphc.codegen.cuda.totals import Places
 from graphc.ir.dims import bind
 from graphc.ir.errors import CompileValueError
 from graphc.ir.loop_interpret import interpret_program
 from graphc.ir.loop_text import parse_program, print_program
 from graphc.ir.loop_verify import verify_program
-from graphc.ir.loops import Accumulate, Barrier, Call, Combine, Kernel, Program, Statement, walk
+from graphc.ir.loops import Accumulate, Barrier, Call, Combine, Kernel, Loop, Program, Statement, walk
 from graphc.passes.grid import MapToGrid
 from graphc.passes.sorting import SORTED_BY_BLOCK
 from graphc.passes.stages import rewritten
@@ -37,6 +41,7 @@ def run(case: Case) -> dict[str, np.ndarray]:
     program = on_grid(case.graph)
     verify_program(program)
     assert print_program(parse_program(print_program(program))) == print_program(program)
+    assert not unknown_names(emit_cuda(program))
     found, by_threads = interpreted(program, case), threads_of_blocks.run(program, case)
     for name, values in found.items():
         assert values.dtype == by_threads[name].dtype
@@ -47,6 +52,14 @@ def run(case: Case) -> dict[str, np.ndarray]:
         else:
             np.testing.assert_array_equal(by_threads[name], values)
     return by_threads
+
+
+def unknown_names(source: str) -> set[str]:
+    """What the functions of a module use and nobody defines."""
+    table = symtable.symtable(source, "emitted", "exec")
+    given = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    used = {name for each in table.get_children() if isinstance(each, symtable.Function) for name in each.get_globals()}
+    return used - given - {each.get_name() for each in table.get_children()} - set(dir(builtins))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -219,7 +232,7 @@ def test_what_else_is_added_up_in_order_is_so_on_one_thread() -> None:
     program = parse_program(SUMS)
     kinds = {}
     for deterministic in (False, True):
-        mapped = MapToGrid(3, 0, deterministic).run(program)
+        mapped = MapToGrid(3, 4, 0, deterministic).run(program)
         verify_program(mapped)
         sums = [each for each in walked(mapped) if isinstance(each, Accumulate)]
         kinds[deterministic] = {each.atomic for each in sums}
@@ -234,7 +247,7 @@ def test_rows_that_overlap_are_not_sorted_as_a_whole() -> None:
     ):  # fmt: skip
         text = text.replace(old, new)
     feeds = {"k": RNG.integers(0, 4, 9), "u": RNG.lognormal(0, 5, (9, 2)).astype(np.float32)}
-    program = MapToGrid(3, 0, deterministic=True).run(parse_program(text))
+    program = MapToGrid(3, 4, 0, deterministic=True).run(parse_program(text))
     verify_program(program)
     assert [step.operands[1].shape for step in program.steps if isinstance(step, Call)][-1] == (9, 2)
     expected = interpret_program(parse_program(text), feeds)["y"]
@@ -244,7 +257,7 @@ def test_rows_that_overlap_are_not_sorted_as_a_whole() -> None:
 def test_what_is_added_in_another_order_is_brought_into_that() -> None:
     text = SUMS.replace("      y[k] += 0.5\n", "").replace("u = u[i]", "u = u[-i+8]")
     feeds = {"k": RNG.integers(0, 4, 9), "u": RNG.lognormal(0, 5, 9).astype(np.float32)}
-    program = MapToGrid(3, 0, deterministic=True).run(parse_program(text))
+    program = MapToGrid(3, 4, 0, deterministic=True).run(parse_program(text))
     verify_program(program)
     assert "call add_at" in print_program(program)
     expected = interpret_program(parse_program(text), feeds)["y"]
@@ -363,26 +376,124 @@ def test_golden(declare) -> None:
 
 def test_many_rows_run_on_many_blocks_and_few_on_one() -> None:
     x = Input((1000, 1000), "float32", name="x")
-    assert grids(declared_program(np.exp(x) + 1, None, "cuda")) == [512]
+    assert grids(declared_program(np.exp(x) + 1, None, "cuda")) == [3907]
     assert grids(declared_program(np.exp(x[:4, :4]) + 1, None, "cuda")) == [1]
 
 
 def test_few_long_rows_run_on_many_blocks() -> None:
-    x = Input((8, 10**6), "float32", name="x")
-    program = declared_program(np.exp(x) + 1, None, "cuda")
-    assert "place in threads_over(8 * (last - first))" in program.source
+    x, bias = Input((8, 10**6), "float32", name="x"), Input((10**6,), "float32", name="bias")
+    program = declared_program(np.exp(x) + bias, None, "cuda")
+    assert "place in threads_over(8 * (last - first), 256)" in program.source
+
+
+def test_elements_of_matrices_are_those_of_one_vector() -> None:
+    x, y = (Input(("N", "M", 3), "float32", name=name) for name in "xy")
+    source = declared_program(np.exp(x) + y, None, "cuda").source
+    assert "first, last = piece(part, 4224, 3 * (M * N))" in source
+    assert "add_0_flat[i] = exp(x_flat[i]) + y_flat[i]" in source
+
+
+def test_rows_of_stacks_are_those_of_one_matrix() -> None:
+    x = Input(("T", "T", 64), "float32", name="x")
+    assert "piece(part, 16896, T * T)" in declared_program(graphc.softmax(x), None, "cuda").source
+    turned = declared_program(graphc.softmax(x) + np.swapaxes(x, 0, 1), None, "cuda").source
+    assert "first, last = piece(part, 16896, T)" in turned
 
 
 def test_stacks_of_rows_keep_many_blocks_busy() -> None:
-    x = Input((8, 128, 64), "float32", name="x")
-    assert "piece(part, 512, 128)" in declared_program(graphc.softmax(x), None, "cuda").source
-    assert "piece(part, 512, 128)" in declared_program(np.sum(graphc.softmax(x) ** 2), None, "cuda").source
+    x, bias = Input((8, 512, 64), "float32", name="x"), Input((512, 64), "float32", name="bias")
+    for view in (graphc.softmax(x + bias), np.sum(graphc.softmax(x + bias) ** 2)):
+        assert "piece(part, 512, 512)" in declared_program(view, None, "cuda").source
 
 
 def test_sums_of_columns_are_combined_by_many_blocks() -> None:
-    """Sums of each block's rows, sums of these, and the cast to float32."""
+    """Sums of each block's rows, then sums of these, cast to float32."""
     x = Input(("N", 1000), "float32", name="x")
-    assert grids(declared_program(np.sum(x, axis=0), None, "cuda")) == [512, 512, 1]
+    assert grids(declared_program(np.sum(x, axis=0), None, "cuda")) == [528, 1000]
+    assert grids(declared_program([np.sum(x, axis=0), np.sum(x)], None, "cuda")) == [528, 1000]
+
+
+def test_small_kernels_are_one() -> None:
+    x, y = Input((4, 2), name="x"), Input((4, 1), name="y")
+    sizes = {"w1": (2, 3), "b1": 3, "w2": (3, 1), "b2": 1}
+    w1, b1, w2, b2 = (Param(np.ones(size), name=name) for name, size in sizes.items())
+    hidden = graphc.sigmoid(x @ w1 + b1)
+    loss = graphc.mse(graphc.sigmoid(hidden @ w2 + b2), y)
+    assert grids(declared_program(loss, "params", "cuda")) == [1]
+    values([loss], [w1, b1, w2, b2], x=RNG.normal(size=(4, 2)), y=RNG.normal(size=(4, 1)))
+
+
+def test_small_kernels_move_over_what_they_do_not_touch() -> None:
+    """The sums of two kernels with a product between them are put together by one."""
+    x, w = Input(("N", 300), "float32", name="x"), Param((300, 200), name="w", dtype="float32")
+    first = np.tanh(x)
+    views = [np.sum(first, axis=0), np.sum(np.tanh(first @ w), axis=0)]
+    steps = declared_program(views, None, "cuda").graph("memory").steps
+    assert ["k" if isinstance(step, Kernel) else "c" for step in steps] == ["k", "c", "k", "k"]
+    values(views, [], x=RNG.normal(size=(3, 300)).astype(np.float32))
+
+
+@pytest.mark.parametrize(("width", "columns", "calls"), [(500, 5, 3), (20, 3, 0), (3, 500, 2)])
+def test_the_library_multiplies_all_but_the_smallest_matrices(width: int, columns: int, calls: int) -> None:
+    """Of three terms an element is written out where it is read."""
+    x, w = Input(("N", width), "float32", name="x"), Param((width, columns), name="w", dtype="float32")
+    steps = declared_program(np.sum(np.tanh(x @ w)), [x, w], "cuda").graph("memory").steps
+    assert sum(isinstance(step, Call) for step in steps) == calls
+
+
+def test_threads_wait_once_for_each_total() -> None:
+    """Totals after each other stand in different places; where a loop has one alone, threads wait before the next."""
+    x = Input(("N", 100), "float32", name="x")
+    source = declared_program(graphc.softmax(x), None, "cuda").source
+    assert "syncthreads" not in source
+    assert {"block_max(max_0_total, totals_f32)", "block_sum(sum_0_total, totals_f32_1)"} <= calls(source)
+    source = declared_program(np.sum(x, axis=1), None, "cuda").source
+    assert source.count("cuda.syncthreads()") == 1
+    assert source.index("cuda.syncthreads()") < source.index("= block_sum(")
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+def test_a_place_is_used_again_after_another_total(count: int) -> None:
+    totals = [Combine(f"total_{k}", "add") for k in range(count)]
+    body = (Loop("i", 5, "serial", tuple(totals)), Combine("last", "add"))
+    places = Places.in_body(body)
+    order = [places.of[id(each)] for each in (*totals, *totals, body[1])]
+    assert bool(places.waiting) == (count == 1)
+    assert count == 1 or all(one != other for one, other in pairwise(order))
+    assert max(order) <= 2
+
+
+def calls(source: str) -> set[str]:
+    return {line.partition(" = ")[2] for line in source.splitlines()}
+
+
+def test_rows_shorter_than_a_warp_belong_to_threads() -> None:
+    """Each with what it needs, and sums, of its own; wider rows are done by all threads of a block."""
+    y, bias = Input(("N",), "int64", name="y"), Param((5,), name="bias", dtype="float32")
+    x = Input(("N", 5), "float32", name="x")
+    source = declared_program(graphc.cross_entropy(x + bias, y), "params", "cuda").source
+    assert "d_params_f32_sums_own = cuda.local.array(5, float64)" in source
+    assert "for i in threads_between(first, last, 128):" in source
+    wide = declared_program(graphc.softmax(Input(("N", 100), "float32", name="x")), None, "cuda").source
+    assert "cuda.local" not in wide
+
+
+@pytest.mark.parametrize("rows", [1, 3, 50])
+def test_sums_of_threads(rows: int) -> None:
+    x, y = Input(("N", 3), "float32", name="x"), Input(("N",), "int64", name="y")
+    w, bias = Param(X[:3, :4], name="w"), Param(np.zeros(4, "float32"), name="bias")
+    logits = np.tanh(x @ w + bias)
+    feeds = {"x": RNG.normal(size=(rows, 3)).astype(np.float32), "y": RNG.integers(0, 4, rows)}
+    values([graphc.cross_entropy(logits, y), np.max(logits, axis=0), np.prod(x, axis=0)], [w, bias], **feeds)
+
+
+def test_kernels_whose_blocks_need_each_other_are_two() -> None:
+    """Of equally many rows each block finishes its own; cut otherwise, blocks would wait for others."""
+    x = Input((400, 300), name="x")
+    total = np.sum(x, axis=1)
+    assert grids(declared_program([total, np.exp(x) + total[:, None]], None, "cuda")) == [400]
+    assert grids(declared_program([total, np.exp(x[:300, :300]) + total[:300]], None, "cuda")) == [400, 300]
+    assert grids(declared_program([total, np.exp(x[:300])], None, "cuda")) == [400]
 
 
 def grids(program: graphc.Program) -> list[int]:
@@ -434,7 +545,7 @@ def test_a_missing_barrier_is_found() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("for i in 4 threads", "for i in 4 blocks", "has a loop of kind blocks that is not the outermost one"),
+        ("for i in 4 threads", "for i in 4 blocks of 4", "has a loop of kind blocks that is not the outermost one"),
         ("store y[i]", "store y[0]", "iterations of the threads loop over i store to the same places of y"),
         ("combine total +=", "combine u +=", "combines u by add: expected an accumulator"),
         ("f32 = 0.0", "f32 = 1.0", "combines the totals total of threads, which do not start from 0"),
@@ -447,7 +558,7 @@ program @test(x) {
   output y: f32[4]
 
   kernel y {
-    for block in 1 blocks {
+    for block in 1 blocks of 4 {
       var total: f32 = 0.0
       for i in 4 threads {
         v = x[i]
@@ -487,7 +598,7 @@ program @test(x) {
   output y: f32[6]
 
   kernel y {
-    for block in 1 blocks {
+    for block in 1 blocks of 4 {
       for i in 6 threads {
         v = x[i]
         store h[i] = v
@@ -508,6 +619,6 @@ program @test(x) {
 
 def test_a_combined_total_is_one_function_of_the_block() -> None:
     x = Input((64,), "int8", name="x")
-    source = emit_cuda(declared_program(np.max(x), None, "cuda").graph("memory"), Grid().threads)
+    source = emit_cuda(declared_program(np.max(x), None, "cuda").graph("memory"))
     assert "int8(block_max_in_memory(" in source
     assert any(isinstance(each, Combine) for each in statements(declared_program(np.max(x), None, "cuda")))

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulat
 
 
 def run(case: Case) -> dict[str, np.ndarray]:
-    return from_device(on_grid(case.graph, BLOCKS), case, THREADS)
+    return from_device(on_grid(case.graph, BLOCKS, THREADS), case)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "int64", "uint16", "bool"])

@@ -28,8 +28,6 @@ from graphc.ir.loops import (
     Store,
 )  # fmt: skip
 
-THREADS = 4
-
 
 class RaceError(Exception):
     """Two threads touch an element at once, or wait in different places."""
@@ -59,15 +57,19 @@ class _Threads(_Machine):
             self.run_block(kernel, kernel.grid, block)
 
     def run_block(self, kernel: Kernel, grid: Loop, block: int) -> None:
-        own: list[dict[str, Any]] = [{grid.axis: block} for _ in range(THREADS)]
-        threads = [self.body(grid.body, thread) for thread in range(THREADS)]
+        self.threads = grid.threads
+        local = [buffer.root for buffer in kernel.buffers if buffer.root.space == "local"]
+        copies = [{buffer: self.memory[buffer].copy() for buffer in local} for _ in range(grid.threads)]
+        own: list[dict[str, Any]] = [{grid.axis: block} for _ in range(grid.threads)]
+        threads = [self.body(grid.body, thread) for thread in range(grid.threads)]
         waiting: Statement | None = Barrier()
         while waiting is not None:
             self.by_thread: dict[int, set[tuple[int, str]]] = {}
             self.block, self.name = block, kernel.name
-            reached: list[Statement | None] = [None] * THREADS
-            for thread in self.random.permutation(THREADS).tolist():
+            reached: list[Statement | None] = [None] * grid.threads
+            for thread in self.random.permutation(grid.threads).tolist():
                 self.values = own[thread]
+                self.memory |= copies[thread]
                 reached[thread] = next(threads[thread], None)
             waiting = reached[0]
             if any(each is not waiting for each in reached):
@@ -87,7 +89,7 @@ class _Threads(_Machine):
                 loops, inner = nest(statement) if is_dealt else ((statement,), statement.body)
                 ranges = [self.piece(loop.extent, loop.share) for loop in loops]
                 for place, positions in enumerate(product(*ranges)):
-                    if not is_dealt or place % THREADS == thread:
+                    if not is_dealt or place % self.threads == thread:
                         self.values |= zip((loop.axis for loop in loops), positions, strict=True)
                         yield from self.body(inner, thread, dealt or is_dealt)
             elif isinstance(statement, Barrier | Combine):
@@ -108,6 +110,8 @@ class _Threads(_Machine):
                 how = "adds in turns" if statement.atomic else "stores"
             case _:
                 return
+        if buffer.root.space == "local":
+            return
         array = self.memory[buffer]
         at = self.index(buffer, index)
         steps = (k * stride for k, stride in zip(at, array.strides, strict=True))

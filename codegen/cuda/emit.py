@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from numba.core import config
 
@@ -18,13 +17,13 @@ from graphc.ir.loops import Kernel, Program
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How kernels run: on so many blocks at most, of so many threads each (a power of two).
+    """How many threads run at once: so many blocks, of so many threads each (a power of two).
 
     The numbers are by reasoning, not by measuring: an H100's 132 multiprocessors hold up to 8 blocks of 256 threads
-    each, and the sums of 512 parts are still little to combine.
+    each.
     """
 
-    blocks: int = 512
+    blocks: int = 132 * 8
     threads: int = 256
 
     @classmethod
@@ -56,7 +55,7 @@ class CudaOptions:
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 
-def emit_cuda(program: Program, threads: int, precision: str = "float32") -> str:
+def emit_cuda(program: Program, precision: str = "float32") -> str:
     """Print a program whose kernels are mapped to a grid as the source of a Python module.
 
     The host function, `host_name(program)`, is what `graphc.codegen.emit.emit` describes, but for plain Python: it
@@ -65,9 +64,8 @@ def emit_cuda(program: Program, threads: int, precision: str = "float32") -> str
     """
     module = Namespace()
     host = module.claim(program.name)
-    printer = partial(CudaPrinter, threads=threads)
-    functions, blocks = kernel_functions(program, module, host, frozenset(), printer, _kernel_function)
-    text = CudaHostText(program, functions, threads, precision)
+    functions, blocks = kernel_functions(program, module, host, frozenset(), CudaPrinter, _kernel_function)
+    text = CudaHostText(program, functions, precision)
     does = summary(program)
     lines = definition_lines(host, text.arguments, f"{does[:1].upper()}{does[1:]}", list(text.lines()))
     blocks.append("\n".join(lines))

@@ -60,21 +60,27 @@ def piece(part: int, parts: int, size: int) -> tuple[int, int]:
     return part * size // parts, (part + 1) * size // parts
 
 
-@_device
-def threads_over(count: int) -> range:
-    """The numbers from 0 to `count` (not included) that are this thread's."""
-    return range(cuda.threadIdx.x, count, cuda.blockDim.x)
+if SIMULATED:
+
+    @_device
+    def threads_between(first: int, last: int, threads: int) -> range:
+        """The numbers from `first` to `last` (not included) that are this thread's, one of so many of its block."""
+        return range(first + cuda.threadIdx.x, last, threads)
+
+else:
+    from graphc.codegen.cuda.positions import threads_between  # the simulator knows nothing of LLVM
 
 
 @_device
-def threads_between(first: int, last: int) -> range:
-    """The numbers from `first` to `last` (not included) that are this thread's."""
-    return range(first + cuda.threadIdx.x, last, cuda.blockDim.x)
+def threads_over(count: int, threads: int) -> Any:
+    """The numbers from 0 to `count` (not included) that are this thread's, one of so many of its block."""
+    return threads_between(0, count, threads)
 
 
 @_device
 def _in_shared_memory(value: Any, shared: Any, combine: Any) -> Any:
-    """What all threads of a block make of their values, half of them at a time."""
+    """What all threads of a block make of their values, half of them at a time; `shared` is used again after another
+    total, or a barrier."""
     thread = cuda.threadIdx.x
     shared[thread] = value
     cuda.syncthreads()
@@ -84,26 +90,26 @@ def _in_shared_memory(value: Any, shared: Any, combine: Any) -> Any:
             shared[thread] = combine(shared[thread], shared[thread + half])
         cuda.syncthreads()
         half //= 2
-    total = shared[0]
-    cuda.syncthreads()  # all have read it before it is used again
-    return total
+    return shared[0]
 
 
 @_device
 def _by_warps(value: Any, shared: Any, combine: Any) -> Any:
     """The same for floats and signed integers of 32 or 64 bits, which threads of a warp can hand to each other."""
     half = _WARP // 2
-    while half > 0:
-        value = combine(value, cuda.shfl_down_sync(_ALL, value, half))
+    while half > 0:  # then each thread has the total of its warp
+        value = combine(value, cuda.shfl_xor_sync(_ALL, value, half))
         half //= 2
-    if cuda.threadIdx.x % _WARP == 0:
-        shared[cuda.threadIdx.x // _WARP] = value
-    cuda.syncthreads()
-    total = shared[0]
-    for warp in range(1, cuda.blockDim.x // _WARP):
-        total = combine(total, shared[warp])
-    cuda.syncthreads()
-    return total
+    if shared.size > _WARP:
+        if cuda.threadIdx.x % _WARP == 0:
+            shared[cuda.threadIdx.x // _WARP] = value
+        cuda.syncthreads()
+        value = shared[0]
+        for warp in range(1, shared.size // _WARP):
+            value = combine(value, shared[warp])
+    else:
+        cuda.syncwarp()  # what threads have stored before, all read after
+    return value
 
 
 _together = _in_shared_memory if SIMULATED else _by_warps

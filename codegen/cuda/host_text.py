@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from graphc.codegen.host_text import HostText, results_layout
 from graphc.codegen.module_text import filled
 from graphc.ir.dims import Extent
-from graphc.ir.loops import Buffer, Call, Kernel, Program
+from graphc.ir.loops import ON_CHIP, Buffer, Call, Kernel, Program
 
 
 def index_checks(program: Program) -> tuple[Call, ...]:
@@ -27,9 +27,9 @@ class CudaHostText(HostText):
     the stream.
     """
 
-    def __init__(self, program: Program, functions: Mapping[int, str], threads: int, precision: str) -> None:
+    def __init__(self, program: Program, functions: Mapping[int, str], precision: str) -> None:
         super().__init__(program, functions, workspace=True, results=True)
-        self.threads, self.precision = threads, precision
+        self.precision = precision
         self.scalars = frozenset()  # numbers are arrays too: what is recorded reads them anew
         self.offsets = dict(program.arena.offsets) if program.arena is not None else {}
         self.result_offsets = device_results(program)[0]
@@ -46,9 +46,9 @@ class CudaHostText(HostText):
         """The launch of a kernel."""
         grid = kernel.grid
         assert grid is not None
-        given = (buffer for buffer in kernel.buffers if buffer.space != "shared")
+        given = (buffer for buffer in kernel.buffers if buffer.space not in ON_CHIP)
         arguments = (*(self.dims[dim] for dim in kernel.dim_names), *(self.names[buffer] for buffer in given))
-        head = f"{self.functions[place]}[{grid.extent}, {self.threads}, {self.stream}]("
+        head = f"{self.functions[place]}[{grid.extent}, {grid.threads}, {self.stream}]("
         yield from filled(head, arguments, ")", indent=4)
 
     def call(self, call: Call) -> Iterator[str]:

@@ -7,17 +7,19 @@ these combine, and memory that they share.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.codegen.cuda.totals import Places
 from graphc.codegen.expressions import affine, call, extent, number
 from graphc.codegen.kernel_text import KernelPrinter, KernelText, unparse
-from graphc.codegen.names import TYPE_ALIASES, Namespace, dtype_name, stored
+from graphc.codegen.names import TYPE_ALIASES, dtype_name, stored
 from graphc.ir.barriers import nest
 from graphc.ir.dims import product
 from graphc.ir.errors import CompileError
 from graphc.ir.loops import (
+    ON_CHIP,
     Accumulate,
     Accumulator,
     Barrier,
@@ -25,7 +27,6 @@ from graphc.ir.loops import (
     Combine,
     Const,
     IndexValue,
-    Kernel,
     Let,
     Load,
     Loop,
@@ -46,30 +47,29 @@ class CudaPrinter(KernelPrinter):
 
     counter: np.dtype = np.dtype("int64")
 
-    def __init__(
-        self, kernel: Kernel, scalars: Collection[Buffer], names: Namespace, comments: bool = True, *, threads: int
-    ) -> None:
-        super().__init__(kernel, scalars, names, comments)
-        self.threads = threads
-
     def text(self) -> KernelText:
         """Print."""
         grid = self.kernel.grid
         assert grid is not None
-        shared = [buffer for buffer in self.kernel.buffers if buffer.space == "shared"]
-        for buffer in shared:
-            self.line(f"{self.buffers[buffer]} = cuda.shared.array({self._static(buffer)}, {dtype_name(buffer.dtype)})")
+        self.threads = grid.threads
+        on_chip = [buffer for buffer in self.kernel.buffers if buffer.space in ON_CHIP]
+        for buffer in on_chip:
+            array = f"cuda.{buffer.space}.array({self._static(buffer)}, {dtype_name(buffer.dtype)})"
+            self.line(f"{self.buffers[buffer]} = {array}")
         dtypes = {each.name: each.initial.dtype for each in walk(grid.body) if isinstance(each, Accumulator)}
-        combined = [dtypes[each.target] for each in walk(grid.body) if isinstance(each, Combine)]
-        self.totals = {
-            dtype: self.claim(f"totals_{TYPE_ALIASES[stored(dtype).name]}") for dtype in dict.fromkeys(combined)
-        }
-        for dtype, name in self.totals.items():
-            self.line(f"{name} = cuda.shared.array({self.threads}, {dtype_name(dtype)})")
+        self.places = Places.in_body(grid.body)
+        self.totals: dict[tuple[np.dtype, int], str] = {}
+        for each in walk(grid.body):
+            if not isinstance(each, Combine):
+                continue
+            key = dtypes[each.target], self.places.of[id(each)]
+            if key not in self.totals:
+                self.totals[key] = self.claim(f"totals_{TYPE_ALIASES[stored(key[0]).name]}")
+                self.line(f"{self.totals[key]} = cuda.shared.array({self.threads}, {dtype_name(key[0])})")
         if isinstance(grid.extent, int) and grid.extent > 1:
             self.line(f"{self.names[grid.axis]} = cuda.blockIdx.x")
         self.block(grid.body)
-        given = {buffer: name for buffer, name in self.buffers.items() if buffer not in shared}
+        given = {buffer: name for buffer, name in self.buffers.items() if buffer not in on_chip}
         return KernelText(
             (*self.dims.values(), *given.values()), tuple(self.lines), None, tuple(self.dims), tuple(given)
         )
@@ -88,7 +88,7 @@ class CudaPrinter(KernelPrinter):
                 self.line(f"{self.names[loop.axis]} = 0")
         elif len(loops) == 1:
             function = "threads_over" if loop.share is None else "threads_between"
-            self.line(f"for {self.names[loop.axis]} in {function}({self._limits(loop)}):")
+            self.line(f"for {self.names[loop.axis]} in {function}({self._limits(loop)}, {self.threads}):")
             self.indent += 1
         else:
             self._as_one(loops)
@@ -102,7 +102,9 @@ class CudaPrinter(KernelPrinter):
             return
         name, dtype = self.names[statement.target], self.dtypes[statement.target]
         where = "_in_memory" if dtype.kind == "u" or (dtype.kind != "b" and dtype.itemsize < 4) else ""
-        total = f"{_TOGETHER[statement.op]}{where}({name}, {self.totals[dtype]})"
+        if id(statement) in self.places.waiting:
+            self.line("cuda.syncthreads()")
+        total = f"{_TOGETHER[statement.op]}{where}({name}, {self.totals[dtype, self.places.of[id(statement)]]})"
         exact = dtype.kind not in "iu" or dtype.name == "int64"
         self.line(f"{name} = {total if exact else f'{dtype.name}({total})'}")
 
@@ -139,7 +141,7 @@ class CudaPrinter(KernelPrinter):
             sizes.append(f"({last} - {first})" if last else unparse(extent(loop.extent, self.dims)))
         place = self.claim("place")
         sizes = [size if size.isidentifier() or size.isdigit() or size[0] == "(" else f"({size})" for size in sizes]
-        self.line(f"for {place} in threads_over({' * '.join(sizes)}):")
+        self.line(f"for {place} in threads_over({' * '.join(sizes)}, {self.threads}):")
         self.indent += 1
         for k, loop in enumerate(loops):
             inner = sizes[k + 1 :]
@@ -149,9 +151,9 @@ class CudaPrinter(KernelPrinter):
             self.line(f"{self.names[loop.axis]} = {position}")
 
     def _static(self, buffer: Buffer) -> str:
-        """The shape of shared memory, which is known when the kernel is compiled."""
+        """The shape of memory on the chip, which is known when the kernel is compiled."""
         if not isinstance(product(buffer.shape), int):
-            raise CompileError(f"the shared buffer {buffer.name} has the symbolic shape {buffer.shape}")
+            raise CompileError(f"the {buffer.space} buffer {buffer.name} has the symbolic shape {buffer.shape}")
         sizes = ", ".join(map(str, buffer.shape))
         return sizes if len(buffer.shape) == 1 else f"({sizes})"
 
