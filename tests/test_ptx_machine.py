@@ -247,6 +247,21 @@ def test_shared_memory_and_barriers(memory: Memory) -> None:
     assert found.tolist() == [*range(63, -1, -1), *range(127, 63, -1)]
 
 
+def test_a_missing_barrier_shows(memory: Memory) -> None:
+    body = REVERSE.replace("BARRIER", "") + element(0, "u4", "%r5", store=True)
+    with pytest.raises(
+        KernelFault, match=r"depends on the order of warps or blocks, thread \d+ of block 0, at `st.glob"
+    ):
+        run(memory, body, np.zeros(64, "u4"), threads=64)
+
+
+def test_blocks_that_meet_in_memory(memory: Memory) -> None:
+    body = "ld.global.u32 %r4, [%rd0]; add.u32 %r4, %r4, 1; st.global.u32 [%rd0], %r0;"
+    with pytest.raises(KernelFault, match="depends on the order of warps or blocks"):
+        run(memory, body, np.zeros(4, "u4"), blocks=2, threads=2)
+    run(memory, body.replace("[%rd0], %r0", "[%rd0], 1"), np.zeros(4, "u4"), blocks=2, threads=2)  # all store the same
+
+
 def test_shared_memory_is_garbage_at_first(memory: Memory) -> None:
     body = ".shared .align 4 .b8 there[4]; mov.u64 %rd6, there; ld.shared.f32 %f1, [%rd6];"
     assert np.isnan(run(memory, body + element(0, "f4", "%f1", store=True), np.zeros(3, "f4"))[0]).all()
@@ -300,7 +315,7 @@ def test_functions_and_local_memory(memory: Memory) -> None:
     """A function that is called twice keeps something in its own frame."""
     outside = """
         .global .align 4 .u32 table[3] = {10, 20, 30};
-        .func (.param .b32 out) pick(.param .b32 k) { 
+        .func (.param .b32 out) pick(.param .b32 k) {
             .local .align 8 .b8 frame[16]; .reg .b32 %r<4>; .reg .b64 %rd<4>; .reg .pred %p<2>;
             ld.param.b32 %r1, [k]; mov.u64 %rd1, frame; cvta.local.u64 %rd2, %rd1;
             st.u32 [%rd2+4], %r1; setp.gt.u32 %p1, %r1, 1; @%p1 bra big;
