@@ -247,6 +247,21 @@ def test_shared_memory_and_barriers(memory: Memory) -> None:
     assert found.tolist() == [*range(63, -1, -1), *range(127, 63, -1)]
 
 
+def test_a_missing_barrier_shows(memory: Memory) -> None:
+    body = REVERSE.replace("BARRIER", "") + element(0, "u4", "%r5", store=True)
+    with pytest.raises(
+        KernelFault, match=r"depends on the order of warps or blocks, thread \d+ of block 0, at `st.glob"
+    ):
+        run(memory, body, np.zeros(64, "u4"), threads=64)
+
+
+def test_blocks_that_meet_in_memory(memory: Memory) -> None:
+    body = "ld.global.u32 %r4, [%rd0]; add.u32 %r4, %r4, 1; st.global.u32 [%rd0], %r0;"
+    with pytest.raises(KernelFault, match="depends on the order of warps or blocks"):
+        run(memory, body, np.zeros(4, "u4"), blocks=2, threads=2)
+    run(memory, body.replace("[%rd0], %r0", "[%rd0], 1"), np.zeros(4, "u4"), blocks=2, threads=2)  # all store the same
+
+
 def test_shared_memory_is_garbage_at_first(memory: Memory) -> None:
     body = ".shared .align 4 .b8 there[4]; mov.u64 %rd6, there; ld.shared.f32 %f1, [%rd6];"
     assert np.isnan(run(memory, body + element(0, "f4", "%f1", store=True), np.zeros(3, "f4"))[0]).all()

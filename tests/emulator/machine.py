@@ -1,4 +1,9 @@
-"""Kernels run here: lanes that stand at the same place run together, those at the lowest place first."""
+"""Kernels run here: lanes that stand at the same place run together, those at the lowest place first.
+
+Lanes are in groups, some of the blocks and of their warps, and one runs as far as it can before the next does. Any
+order of them is a GPU's. A kernel is run in one order, what it stored is taken back, and it is run in the other: where
+the results differ, threads meet in memory without a barrier between them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import ctypes
 import heapq
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -119,17 +124,42 @@ class Program:
             Where it does what a GPU punishes.
         """
         kernel = self.kernel(name)
+        given = (kernel, self.pieces[name], self.memory, grid, block, params, shared)
         with np.errstate(all="ignore"):
-            _Run(kernel, self.memory, grid, block, params, shared).to_end(self.pieces[name])
+            first = _Run(*given, backwards=True)
+            first.to_end()
+            if not first.atomics:  # sums of floats depend on the order
+                _Run(*given, backwards=False).compare(first)
+
+
+class _Store(NamedTuple):
+    """Something that was stored: where, what was there before, by which lanes, and by which instruction."""
+
+    address: np.ndarray
+    before: np.ndarray
+    lanes: np.ndarray
+    place: int
+
+
+def _in_a_window(address: Any) -> bool:
+    return SHARED_WINDOW <= int(address) < 2 * LOCAL_WINDOW
 
 
 class _Run:
     """One launch."""
 
     def __init__(
-        self, kernel: Kernel, memory: Memory, grid: Sequence[int], block: Sequence[int], params: bytes, shared: int
+        self,
+        kernel: Kernel,
+        pieces: dict[int, Any],
+        memory: Memory,
+        grid: Sequence[int],
+        block: Sequence[int],
+        params: bytes,
+        shared: int,
+        backwards: bool,
     ) -> None:
-        self.kernel, self.memory, self.params = kernel, memory, params
+        self.kernel, self.pieces, self.memory, self.params = kernel, pieces, memory, params
         self.grid, self.block = grid, block
         self.threads, self.blocks = int(np.prod(block)), int(np.prod(grid))
         self.lanes = self.threads * self.blocks
@@ -138,29 +168,74 @@ class _Run:
         self.local = np.full(max(self.lanes * kernel.local, 1), 0xFF, np.uint8)
         self.about = _Launch(self.shared.ctypes.data, self.local.ctypes.data, shared, kernel.local, self.threads)
         self.registers: dict[str, np.ndarray] = {}
-        self.ready: dict[int, list[np.ndarray]] = {}
-        self.order: list[int] = []
+        self.ready: dict[tuple[int, int], list[np.ndarray]] = {}  # by group and place
+        self.order: list[tuple[int, int]] = []
         self.waiting: dict[int, list[np.ndarray]] = {}
-        self.left = np.full(self.blocks, self.threads)  # threads of each block that have not ended
+        self.backwards, self.atomics = backwards, False
+        waits = any(each.operation.startswith("bar") for each in kernel.instructions)
+        self.parts = 4 if shared or waits else 1  # groups of warps
+        self.stored: list[_Store] = []  # in global memory
 
-    def to_end(self, pieces: dict[int, Any]) -> None:
+    def to_end(self) -> None:
         """Run until all lanes have ended."""
-        self.go(0, np.arange(self.lanes))
+        self._go_apart(0, np.arange(self.lanes))
         while self.order or self.waiting:
             if not self.order:
                 self._release()
-            place = heapq.heappop(self.order)
-            groups = self.ready.pop(place)
-            pieces[place](self, groups[0] if len(groups) == 1 else np.sort(np.concatenate(groups), kind="stable"))
+            first = heapq.heappop(self.order)
+            parts = self.ready.pop(first)
+            self.pieces[first[1]](self, parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts), kind="stable"))
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """The addresses of all bytes that were stored in global memory, and what they are in the end."""
+        if not self.stored:
+            return np.empty(0, np.uint64), np.empty(0, np.uint8)
+        each = [store.address[:, None] + np.arange(store.before.shape[1], dtype=np.uint64) for store in self.stored]
+        addresses = np.unique(np.concatenate([some.reshape(-1) for some in each]))
+        return addresses, self._raw(addresses, np.empty((len(addresses), 1), np.uint8), 0).reshape(-1)
+
+    def take_back(self) -> None:
+        """Undo all that was stored in global memory."""
+        for store in reversed(self.stored):
+            self._raw(store.address, store.before, 1)
+
+    def compare(self, other: _Run) -> None:
+        """Check that both orders of running groups have stored the same."""
+        addresses, values = other.result()
+        other.take_back()
+        self.to_end()
+        again, found = self.result()
+        if np.array_equal(addresses, again) and np.array_equal(values, found):
+            return
+        differ = np.setxor1d(addresses, again)
+        byte = differ[0] if len(differ) else addresses[values != found][0]
+        for store in reversed((*other.stored, *self.stored)):
+            hit = (store.address <= byte) & (byte < store.address + np.uint64(store.before.shape[1]))
+            if hit.any():
+                self.fail("what is stored depends on the order of warps or blocks", store.place, store.lanes[hit])
 
     # what lanes do next -----------------------------------------------------------------------------------------------
 
     def go(self, place: int, i: np.ndarray) -> None:
-        """Lanes go on at a place."""
-        if place not in self.ready:
-            self.ready[place] = []
-            heapq.heappush(self.order, place)
-        self.ready[place].append(i)
+        """Lanes of one group go on at a place."""
+        key = int(self._groups(i[:1])[0]), place
+        if key not in self.ready:
+            self.ready[key] = []
+            heapq.heappush(self.order, key)
+        self.ready[key].append(i)
+
+    def _groups(self, i: np.ndarray) -> np.ndarray:
+        """The groups of lanes; the lowest runs first."""
+        block, thread = np.divmod(i, self.threads)
+        warps = -(-self.threads // WARP)
+        groups = block * 2 // self.blocks * self.parts + thread // WARP * self.parts // warps
+        return 2 * self.parts - 1 - groups if self.backwards else groups
+
+    def _go_apart(self, place: int, i: np.ndarray) -> None:
+        """Lanes of any groups go on at a place."""
+        groups = self._groups(i)
+        for group in np.unique(groups):
+            self.go(place, i[groups == group])
 
     def branch(self, condition: Any, place: int, otherwise: int, i: np.ndarray) -> None:
         """Lanes go on at one of two places."""
@@ -178,10 +253,6 @@ class _Run:
             self.go(otherwise, i[~condition])
         return i[condition]
 
-    def exit(self, i: np.ndarray) -> None:
-        """Lanes end."""
-        self.left -= np.bincount(i // self.threads, minlength=self.blocks)
-
     def wait(self, place: int, i: np.ndarray) -> None:
         """Lanes wait for their blocks, and then go on at a place."""
         self.waiting.setdefault(place, []).append(i)
@@ -198,7 +269,7 @@ class _Run:
                 raise KernelFault(
                     LAUNCH_FAILED, f"{readable(self.kernel.name)}: {there} at a barrier for others that never come"
                 )
-            self.go(place, i)
+            self._go_apart(place, i)
         self.waiting = {}
 
     def fail(self, what: str, place: int, i: np.ndarray, code: int = LAUNCH_FAILED) -> None:
@@ -258,7 +329,7 @@ class _Run:
 
     def load(self, address: Any, kind: str, count: int, i: np.ndarray, place: int) -> np.ndarray:
         """`count` values for each lane; for all at once where they load from one address of global memory."""
-        if np.ndim(address) == 0 and not SHARED_WINDOW <= int(address) < 2 * LOCAL_WINDOW:
+        if np.ndim(address) == 0 and not _in_a_window(address):
             i, address = i[:1], np.reshape(address, 1)
             return self._access(address, np.empty((1, count), kind), i, place, 0)[0]
         return self._access(np.broadcast_to(address, len(i)), np.empty((len(i), count), kind), i, place, 0)
@@ -268,11 +339,15 @@ class _Run:
         table = np.empty((len(i), len(values)), kind)
         for column, value in enumerate(values):
             table[:, column] = value
-        self._access(np.broadcast_to(address, len(i)), table, i, place, 1)
+        address = np.ascontiguousarray(np.broadcast_to(address, len(i)))
+        if not _in_a_window(address[0]):
+            raw = np.empty((len(i), table.shape[1] * table.itemsize), np.uint8)
+            self.stored.append(_Store(address, self._access(address, raw, i, place, 0), i, place))
+        self._access(address, table, i, place, 1)
 
     def _access(self, address: np.ndarray, table: np.ndarray, i: np.ndarray, place: int, store: int) -> np.ndarray:
-        width = table.shape[1] * table.itemsize
-        address, i, why = np.ascontiguousarray(address), np.ascontiguousarray(i), ctypes.c_int()
+        width, why = table.shape[1] * table.itemsize, ctypes.c_int()
+        address, i = np.ascontiguousarray(address), np.ascontiguousarray(i)
         pointers = (each.__array_interface__["data"][0] for each in (address, i, table))
         done = self.memory.library.emulator_access(
             ctypes.byref(self.about), store, width, width, len(i), *pointers, ctypes.byref(why)
@@ -282,11 +357,15 @@ class _Run:
             self.fail(f"an address {reason}: {int(address[done]):#x} ({width} bytes)", place, i[done:], code)
         return table
 
+    def _raw(self, address: np.ndarray, table: np.ndarray, store: int) -> np.ndarray:
+        """Load or store in global memory what has been stored there."""
+        return self._access(address, table, np.zeros(len(address), np.int64), 0, store)
+
     def atomic(
         self, action: str, address: Any, given: Sequence[Any], kind: str, i: np.ndarray, place: int
     ) -> np.ndarray:
         """Lanes change memory, one after the other."""
-        before = np.empty(len(i), kind)
+        before, self.atomics = np.empty(len(i), kind), True
         address = np.broadcast_to(address, len(i))
         given = [np.broadcast_to(each, len(i)) for each in given]
         for k in range(len(i)):

@@ -414,7 +414,7 @@ class _Piece:
             self._leave(f"m.go({target}, i)")
 
     def _ret_(self, instruction: Instruction, options: list[str]) -> None:
-        self._leave("m.exit(i)")
+        self.lines.append("return")
 
     _exit_ = _ret_
 
