@@ -130,6 +130,16 @@ def test_integers(memory: Memory, operation: str, function: Callable[..., Any], 
     np.testing.assert_array_equal(apply(memory, f"{operation}.{kind}", dtype, a, b), function(a, b))
 
 
+@pytest.mark.parametrize("dtype", ["i4", "u4"])
+def test_products_of_bytes(memory: Memory, dtype: str) -> None:
+    a, b, c = integers(dtype), np.roll(integers(dtype), 5), np.roll(integers(dtype), 9)
+    kind = {"i4": "s32", "u4": "u32"}[dtype]
+    first, second = (each.view(f"{dtype[0]}1").reshape(-1, 4).astype(dtype) for each in (a, b))
+    with np.errstate(over="ignore"):
+        expected = c + (first * second).sum(1, dtype=dtype)
+    np.testing.assert_array_equal(apply(memory, f"dp4a.{kind}.{kind}", dtype, a, b, c), expected)
+
+
 @pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "u8"])
 def test_integers_as_in_c(memory: Memory, dtype: str) -> None:
     a, b = integers(dtype), np.roll(integers(dtype), 5)

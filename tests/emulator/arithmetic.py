@@ -145,6 +145,16 @@ def permuted(a: Any, b: Any, selector: Any) -> Any:
     return out
 
 
+def products_of_bytes(a: Any, b: Any, c: Any) -> Any:
+    """`dp4a`: c and the products of the bytes of two words, signed where the words are."""
+    total = c.astype(np.int64)
+    for place in range(4):
+        pair = ((each >> each.dtype.type(8 * place)).astype(f"{each.dtype.kind}1") for each in (a, b))
+        first, second = (each.astype(np.int64) for each in pair)
+        total = total + first * second
+    return total.astype(c.dtype)
+
+
 def leading_zeros(a: Any) -> Any:
     """How many of an integer's bits above its first 1 are 0."""
     count, bits = np.zeros(np.shape(a), np.uint32), 8 * a.dtype.itemsize

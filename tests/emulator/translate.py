@@ -245,6 +245,12 @@ class _Piece:
         if "cc" in options:
             self._write("carry", "overflow", "u4")
 
+    def _dp4a_(self, instruction: Instruction, options: list[str]) -> None:
+        kinds = [dtype_of(each) for each in options[-2:]]
+        kind = "i4" if "i4" in kinds else "u4"
+        given = [self._read(*each) for each in zip(instruction.operands[1:], (*kinds, kind), strict=True)]
+        self._write(instruction.operands[0], f"products_of_bytes({', '.join(given)})", kind)
+
     def _setp_(self, instruction: Instruction, options: list[str]) -> None:
         kind, operands = dtype_of(options[-1]), instruction.operands
         comparison = "neu" if options[0] == "ne" and kind[0] != "f" else options[0]
