@@ -41,6 +41,9 @@ SMALL = 10**9
 REACH = 8
 # Bytes that the threads of a block share, at most: a kernel has so many where it compiles for every card.
 MOST_SHARED = 32_768
+# Arrays and statements of a joined kernel, at most. (Numba hands over five numbers for an array and two for each axis,
+# and CUDA takes 32 KB of them; the compiler's time grows with the statements.)
+MOST_BUFFERS, MOST_STATEMENTS = 64, 300
 
 
 def joined(steps: Sequence[Step]) -> list[Step]:
@@ -82,7 +85,7 @@ def _touch_both(one: Step, other: Step) -> bool:
 
 def _both(first: Kernel, second: Kernel) -> Kernel | None:
     """Two kernels as one, or None."""
-    if not (_is_small(first) or _is_small(second)) or _shared(first) + _shared(second) > MOST_SHARED:
+    if not (_is_small(first) or _is_small(second)) or _is_too_large(first, second):
         return None
     one, other = _grid(first), _grid(second)
     if one.extent == other.extent == 1 or not _clashes(first, second):
@@ -101,6 +104,14 @@ def _grid(kernel: Kernel) -> Loop:
 def _is_small(kernel: Kernel) -> bool:
     size = work(kernel)
     return isinstance(size, int) and size < SMALL
+
+
+def _is_too_large(first: Kernel, second: Kernel) -> bool:
+    return (
+        _shared(first) + _shared(second) > MOST_SHARED
+        or len({*first.buffers, *second.buffers}) > MOST_BUFFERS
+        or sum(1 for kernel in (first, second) for _ in walk(kernel.body)) > MOST_STATEMENTS
+    )
 
 
 def _shared(kernel: Kernel) -> int:

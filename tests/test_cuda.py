@@ -34,7 +34,9 @@ def simulate(*arguments: str) -> None:
     assert " skipped" not in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.full
 def test_programs_in_the_simulator() -> None:
+    """`test_emulated.py` runs them on the emulated device."""
     simulate("-k", "not test_ops and not test_adjoints")
 
 

@@ -250,7 +250,7 @@ class SimulatedQueue(Queue):
     def uploader(self, to: Any) -> Callable[[np.ndarray], None]:
         """What stores an array."""
         store: Callable[[np.ndarray], None] = to.copy_to_device
-        return store
+        return store if to.size else lambda values: None  # it looks at the strides of nothing
 
     def copy(self, array: Any, to: Any) -> None:
         """Store an array."""
