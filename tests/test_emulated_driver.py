@@ -101,7 +101,7 @@ def test_the_host_cannot_touch_device_memory() -> None:
 
 def test_an_overrun_is_a_fault_that_stays(capfd: pytest.CaptureFixture[str]) -> None:
     x = cuda.to_device(X)
-    overrun[128, 32](x)
+    overrun[1, 32](x)
     with pytest.raises(CudaAPIError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
         cuda.synchronize()
     told = capfd.readouterr().err

@@ -562,6 +562,20 @@ def test_halves_by_value_and_from_the_device(dtype: str) -> None:
     assert twice.tolist() == expected.view(np.uint16).tolist()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_by_the_library(dtype: str) -> None:
+    """Those of some size; the small ones of the ops above are computed by kernels."""
+    a, b = Input(("B", "M", "K"), dtype, name="a"), Input(("B", "K", "N"), dtype, name="b")
+    c, v = Input(("M", "K"), dtype, name="c"), Input(("K",), dtype, name="v")
+    views = [a @ b, b.swapaxes(1, 2) @ a.swapaxes(1, 2), c @ c.T, c.T @ c, a @ b[0], c @ v, c @ b[0] + c @ b[1]]
+    feeds = {"a": RNG.normal(size=(3, 20, 40)), "b": RNG.normal(size=(3, 40, 30)), "v": RNG.normal(size=40)}
+    feeds |= {"c": RNG.normal(size=(20, 40))}
+    feeds = {name: values.astype(dtype) for name, values in feeds.items()}
+    expected = graphc.compile(views)(**feeds)
+    for found, wanted in zip(graphc.compile(views, target="cuda")(**feeds), expected, strict=True):
+        np.testing.assert_allclose(host(found), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_jitted_functions_are_the_processors() -> None:
     x = Input((), name="x")
     with pytest.raises(CompileValueError, match=r"njit is the processor's alone\n  compile it with target=\"cpu\""):

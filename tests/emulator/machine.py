@@ -163,6 +163,7 @@ class _Run:
         self.grid, self.block = grid, block
         self.threads, self.blocks = int(np.prod(block)), int(np.prod(grid))
         self.lanes = self.threads * self.blocks
+        self.all = np.arange(self.lanes)
         shared += kernel.shared
         self.shared = np.full(max(self.blocks * shared, 1), 0xFF, np.uint8)  # NaN, as long as nobody stores
         self.local = np.full(max(self.lanes * kernel.local, 1), 0xFF, np.uint8)
@@ -178,21 +179,24 @@ class _Run:
 
     def to_end(self) -> None:
         """Run until all lanes have ended."""
-        self._go_apart(0, np.arange(self.lanes))
+        self._go_apart(0, self.all)
         while self.order or self.waiting:
             if not self.order:
                 self._release()
             first = heapq.heappop(self.order)
             parts = self.ready.pop(first)
-            self.pieces[first[1]](self, parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts), kind="stable"))
+            i = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            self.pieces[first[1]](self, self.all if len(i) == self.lanes else i)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """The addresses of all bytes that were stored in global memory, and what they are in the end."""
+        """The addresses of all that was stored in global memory, in the smallest pieces, and what is there now."""
         if not self.stored:
-            return np.empty(0, np.uint64), np.empty(0, np.uint8)
-        each = [store.address[:, None] + np.arange(store.before.shape[1], dtype=np.uint64) for store in self.stored]
-        addresses = np.unique(np.concatenate([some.reshape(-1) for some in each]))
-        return addresses, self._raw(addresses, np.empty((len(addresses), 1), np.uint8), 0).reshape(-1)
+            return np.empty(0, np.uint64), np.empty((0, 1), np.uint8)
+        size = min(store.before.shape[1] for store in self.stored)
+        each = [store.address[:, None] + np.arange(0, store.before.shape[1], size, np.uint64) for store in self.stored]
+        addresses = np.sort(np.concatenate([some.reshape(-1) for some in each]))
+        addresses = addresses[np.append(True, addresses[1:] != addresses[:-1])]
+        return addresses, self._raw(addresses, np.empty((len(addresses), size), np.uint8), 0)
 
     def take_back(self) -> None:
         """Undo all that was stored in global memory."""
@@ -208,7 +212,7 @@ class _Run:
         if np.array_equal(addresses, again) and np.array_equal(values, found):
             return
         differ = np.setxor1d(addresses, again)
-        byte = differ[0] if len(differ) else addresses[values != found][0]
+        byte = differ[0] if len(differ) else addresses[(values != found).any(axis=1)][0]
         for store in reversed((*other.stored, *self.stored)):
             hit = (store.address <= byte) & (byte < store.address + np.uint64(store.before.shape[1]))
             if hit.any():
@@ -234,8 +238,9 @@ class _Run:
     def _go_apart(self, place: int, i: np.ndarray) -> None:
         """Lanes of any groups go on at a place."""
         groups = self._groups(i)
-        for group in np.unique(groups):
-            self.go(place, i[groups == group])
+        for group in range(2 * self.parts):
+            if len(those := i[groups == group]):
+                self.go(place, those)
 
     def branch(self, condition: Any, place: int, otherwise: int, i: np.ndarray) -> None:
         """Lanes go on at one of two places."""
@@ -260,7 +265,7 @@ class _Run:
     def _release(self) -> None:
         """All that can run has run: blocks of which every thread waits at the same barrier go on."""
         for place, groups in self.waiting.items():
-            i = np.sort(np.concatenate(groups))
+            i = np.concatenate(groups)
             arrived = np.bincount(i // self.threads, minlength=self.blocks)
             missing = (arrived > 0) & (arrived < self.threads)
             if missing.any():
