@@ -57,7 +57,9 @@ class Slot:
             raise FeedValueError(
                 f"{self.name} wants {self}, got a device array that is not C-contiguous: strides {array.strides}"
             )
-        return array.view(np.uint16) if self.dtype == np.float16 else array
+        if self.dtype == np.float16:  # (numba-cuda's arrays without axes have no views)
+            return array.reshape(array.size).view(np.uint16).reshape(array.shape)
+        return array
 
     def _check_shape(self, array: Any) -> None:
         """Refuse another rank, or another size where it is fixed."""

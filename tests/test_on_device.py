@@ -576,6 +576,17 @@ def test_products_by_the_library(dtype: str) -> None:
         np.testing.assert_allclose(host(found), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int64", "bool"])
+def test_scalars_from_the_device(dtype: str) -> None:
+    x = Input((), dtype, name="x")
+    program = graphc.compile([x, np.where(x, x, x)], target="cuda")
+    first, second = program(x=np.dtype(dtype).type(1))
+    assert first.shape == second.shape == ()
+    for _ in range(3):
+        first, second = program(x=first)
+    assert (host(first), host(second)) == (1, 1)
+
+
 def test_jitted_functions_are_the_processors() -> None:
     x = Input((), name="x")
     with pytest.raises(CompileValueError, match=r"njit is the processor's alone\n  compile it with target=\"cpu\""):
