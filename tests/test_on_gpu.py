@@ -84,6 +84,15 @@ def test_results_are_not_overwritten_while_a_part_of_them_is_held(part: Any, siz
             del held[1:]
 
 
+@pytest.mark.parametrize("size", [6, 40_000])
+def test_results_are_not_overwritten_while_a_tuple_of_them_is_held(size: int) -> None:
+    program = graphc.compile([x + 1, x * 2], target="cuda")
+    held = [program(x=values(size) * k) for k in range(6)]
+    for k, (one_more, twice) in enumerate(held):
+        np.testing.assert_array_equal(one_more.copy_to_host(), values(size) * k + 1)
+        np.testing.assert_array_equal(twice.copy_to_host(), values(size) * k * 2)
+
+
 def test_memory_of_results_is_used_again() -> None:
     program = graphc.compile(x + 1, target="cuda")
     places = set()
