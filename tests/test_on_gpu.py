@@ -67,6 +67,18 @@ def test_feeds_of_the_host_by_dlpack() -> None:
     assert graphc.compile(x + 1, target="cuda")(x=OnHost()).copy_to_host().tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("size", [6, 40_000])
+def test_feeds_in_pinned_memory_may_be_changed_after_the_call(size: int) -> None:
+    """The device reads such memory itself, when it comes to that."""
+    program = graphc.compile(x + 1, target="cuda")
+    pinned = cuda.pinned_array(size, np.float32)
+    for k in range(4):
+        pinned[:] = k
+        result = program(x=pinned)
+        pinned[:] = -1
+        np.testing.assert_array_equal(result.copy_to_host(), np.full(size, k + 1))
+
+
 @pytest.mark.parametrize(
     "part",
     [lambda y: y, lambda y: y[1:], lambda y: y.reshape(2, -1), lambda y: y.view(np.int32)],

@@ -151,7 +151,7 @@ class Queue:
         return host, cuda.as_cuda_array(Memory(address(mapped), (count,), host.dtype, mapped))
 
     def uploader(self, to: Any) -> Callable[[np.ndarray], None]:
-        """What stores a C-contiguous array of the host, which may be changed once that returns."""
+        """What stores a C-contiguous array of the host in pageable memory, which may be changed once that returns."""
         place = address(to)
 
         def upload(values: np.ndarray) -> None:
@@ -160,8 +160,17 @@ class Queue:
         return upload
 
     def upload(self, values: np.ndarray, to: Any) -> None:
-        """Store a C-contiguous array of the host."""
+        """Store a C-contiguous array of the host, which may be changed once this returns."""
         self.uploader(to)(values)
+        if self._is_registered(values):
+            self.wait()  # the device reads it itself, when its turn comes; of other memory the driver takes a copy
+
+    def _is_registered(self, values: np.ndarray) -> bool:
+        """Whether CUDA knows of an array's memory: it is pinned, mapped or managed."""
+        from cuda.bindings import driver
+
+        kind = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+        return bool(driver.cuPointerGetAttribute(kind, values.ctypes.data)[0] == driver.CUresult.CUDA_SUCCESS)
 
     def copy(self, array: Any, to: Any) -> None:
         """Store an array of the device into another one."""
@@ -256,6 +265,10 @@ class SimulatedQueue(Queue):
         """What stores an array."""
         store: Callable[[np.ndarray], None] = to.copy_to_device
         return store
+
+    def _is_registered(self, values: np.ndarray) -> bool:
+        """No."""
+        return False
 
     def copy(self, array: Any, to: Any) -> None:
         """Store an array."""
