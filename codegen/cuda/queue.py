@@ -50,13 +50,13 @@ class Lent:
     """Arrays that are handed out, and may be again once nobody holds one of them, or a part."""
 
     def __init__(self, arrays: tuple[Any, ...], parts: tuple[Any, ...]) -> None:
-        self._arrays, self._parts = arrays, parts
+        self._arrays, self._parts = list(arrays), parts
         self._unheld: list[int] | None = None
 
     @property
     def arrays(self) -> tuple[Any, ...]:
         """The arrays in a tuple of its own, since who holds a tuple that is kept here cannot be told from nobody."""
-        return tuple(list(self._arrays))
+        return tuple(self._arrays)
 
     @property
     def held(self) -> bool:
