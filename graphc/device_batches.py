@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.codegen.cuda.emit import Grid
-from graphc.codegen.cuda.functions import add_to_total, next_step, take_batch
+from graphc.codegen.cuda.functions import add_bits_to_total, add_to_total, next_step, take_batch
 from graphc.device import DeviceBlock, on_host, uploaded
 from graphc.device_executable import DeviceExecutable
 from graphc.training_step import BatchRunner, TrainingStep
@@ -87,6 +87,7 @@ class DeviceBatches(BatchRunner):
         where, nbytes = function.results(sizes)
         memory, block = function.memory(sizes), queue.empty(nbytes)
         results = [queue.subarray(block, *each) for each in where]
+        bits = [node.dtype.name == "bfloat16" for node in step.built.graph.outputs]
         grid = Grid.at_hand()
 
         def work(stream: Any) -> None:
@@ -95,8 +96,9 @@ class DeviceBatches(BatchRunner):
             for source, batch in gathered:
                 take_batch[grid.blocks, grid.threads, stream](source, schedule.order, self._at, batch)
             function.enqueue([*arguments, self._lr, self._number, *blocks], memory, block, stream)
-            for column, result in enumerate(results):
-                add_to_total[1, 1, stream](result, size, self._at, schedule.totals, column)
+            for column, (result, is_bits) in enumerate(zip(results, bits, strict=True)):
+                add = add_bits_to_total if is_bits else add_to_total
+                add[1, 1, stream](result, size, self._at, schedule.totals, column)
 
         return _Batch(queue, work)
 

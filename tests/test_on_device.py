@@ -273,6 +273,27 @@ def test_a_trainer_whose_rate_changes() -> None:
         close(trainers[1].params[name], value)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_losses_of_halves_are_numbers(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where batches are gathered on the host."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    x = Input(("N", 3), dtype, name="x")
+    loss = np.mean((x @ Param(np.ones(3), dtype=dtype, name="weight")) ** 2)
+    data = {"x": (np.arange(12).reshape(4, 3) / 8).astype(loss.dtype)}
+    found = []
+    for target in ("cpu", "cuda", "cuda"):
+        trainer = Trainer(loss, SGD(0.01), target=target)
+        found.append([*trainer.fit(data, batch_size=3)["loss"], trainer.evaluate(data)["loss"]])
+        if target == "cuda":
+            monkeypatch.setattr("graphc.device_batches.DeviceBatches.__init__", refuse)
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=2.0**-6)
+
+
+def refuse(*_: Any) -> None:
+    raise DeviceMemoryError("out of device memory")
+
+
 def test_fit_where_the_data_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are then gathered on the host."""
     trainers = [Trainer(Network.loss, SGD(0.1), target=target) for target in ("cpu", "cuda")]

@@ -11,6 +11,7 @@ import numba
 from numba import cuda
 from numba.core import config
 
+from graphc.codegen.half import bfloat_to_float
 from graphc.codegen.vector_math import maximum, minimum
 
 # The simulator runs each thread of a block as one of Python's, and knows no shuffles.
@@ -229,3 +230,9 @@ def take_batch(source: Any, order: Any, at: Any, batch: Any) -> None:
 def add_to_total(result: Any, examples: int, at: Any, totals: Any, column: int) -> None:
     """Add a step's result, as often as it has examples, to the epoch's total."""
     totals[at[1], column] += examples * result[()]
+
+
+@kernel()
+def add_bits_to_total(result: Any, examples: int, at: Any, totals: Any, column: int) -> None:
+    """`add_to_total` of the bits of a bfloat16."""
+    totals[at[1], column] += examples * bfloat_to_float(result[()])
