@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -209,6 +212,17 @@ def test_a_trainer_tells_of_an_index_with_the_next_step() -> None:
     trainer.step(x=X, y=Y)
     with pytest.raises(FeedIndexError, match="y: index out of range for an axis of size 3"):
         trainer.fit({"x": X, "y": Y + 3}, batch_size=4)
+
+
+def test_threads_that_come_first_find_one_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    @functools.cache
+    def made(device: int) -> object:
+        time.sleep(0.05)
+        return object()
+
+    monkeypatch.setattr("graphc.codegen.cuda.queue._queue", made)
+    with ThreadPoolExecutor(3) as pool:
+        assert len(set(pool.map(lambda _: queue_at_hand(), range(3)))) == 1
 
 
 # recorded calls -------------------------------------------------------------------------------------------------------

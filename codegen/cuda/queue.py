@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -296,13 +297,23 @@ def address(array: Any) -> int:
 
 def queue_at_hand() -> Queue:
     """The queue of the thread's current device."""
+    device = _device_at_hand()
+    with _FIRST:
+        return _queue(device)
+
+
+def _device_at_hand() -> int:
     if SIMULATED:
-        return _queue(0)
+        return 0
     from cuda.bindings import driver
 
     status, device = driver.cuCtxGetDevice()
     known = status == driver.CUresult.CUDA_SUCCESS  # else the thread has no context yet, and Numba makes it one
-    return _queue(int(device) if known else cuda.get_current_device().id)
+    return int(device) if known else int(cuda.get_current_device().id)
+
+
+# A cache lets two threads that come first make a queue each.
+_FIRST = threading.Lock()
 
 
 @functools.cache
