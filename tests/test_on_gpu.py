@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,19 @@ def test_more_memory_than_there_is() -> None:
     assert "exp_0: f32[N,N] (16,000,000,000,000)" in text
     assert text.endswith("\n  feed fewer examples at a time")
     assert program(x=values(3)).copy_to_host().tolist() == small.tolist()
+
+
+def test_products_of_threads_share_a_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread may be the first to record a program that another one has run, and must not make a handle meanwhile."""
+    cublas = pytest.importorskip("nvmath.bindings.cublas")
+    y = Input(("N", "K"), "float32", name="y")
+    program = graphc.compile(y @ y.T, target="cuda")
+    rows = values(100).reshape(10, 10)
+    expected = program(y=rows).copy_to_host()
+    monkeypatch.setattr(cublas, "create", lambda: pytest.fail("another handle"))
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            np.testing.assert_array_equal(pool.submit(program, y=rows).result().copy_to_host(), expected)
 
 
 @needs_two

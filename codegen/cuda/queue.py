@@ -83,12 +83,14 @@ class Queue:
         What kernels are put into.
     host_calls
         How often the host has computed something between kernels, which cannot be recorded.
+    lock
+        Held by a thread that uses what all threads share beside the stream.
     """
 
     def __init__(self, device: int) -> None:
         from cuda.core import Device, StreamOptions
 
-        self.device, self.host_calls = device, 0
+        self.device, self.host_calls, self.lock = device, 0, threading.Lock()
         self._core = Device(device)
         self._core.set_current()
         self.stream: Any = self._core.create_stream(options=StreamOptions(nonblocking=False))
