@@ -15,6 +15,7 @@ from numba.core import config
 
 import graphc
 from graphc import SGD, Input, Param, Trainer
+from graphc.device import queue_at_hand
 from graphc.ir.errors import DeviceMemoryError, FeedTypeError, FeedValueError
 
 if importlib.util.find_spec("numba_cuda") is None:
@@ -146,6 +147,36 @@ def test_products_of_threads_share_a_handle(monkeypatch: pytest.MonkeyPatch) -> 
     with ThreadPoolExecutor(1) as pool:
         for _ in range(3):
             np.testing.assert_array_equal(pool.submit(program, y=rows).result().copy_to_host(), expected)
+
+
+@pytest.mark.parametrize("size", [6, 40_000])
+def test_a_replayed_call_that_finds_no_memory_makes_room(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And stores its updates once."""
+    count = Param(np.zeros(size, np.float32), name="count")
+    program = graphc.compile(count * 1, updates={count: count + 1}, target="cuda")
+    held = [program() for _ in range(5)]  # all that is recorded is lent: the next call needs memory
+    queue, short = type(queue_at_hand()), [True]
+    allocated = queue._allocated
+
+    def full_at_first(self: Any, nbytes: int) -> Any:
+        if short and short.pop():
+            raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+        return allocated(self, nbytes)
+
+    monkeypatch.setattr(queue, "_allocated", full_at_first)
+    held.append(program())
+    assert not short
+    assert [value.copy_to_host()[0] for value in held] == [0, 1, 2, 3, 4, 5]
+    assert program.params["count"][0] == 6
+
+
+def test_feeds_on_the_device_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = graphc.compile(x + 1, target="cuda")
+    array = cuda.to_device(values(40_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(array), "__array__", lambda *_, **__: pytest.fail("fetched"))
+        result = program(x=array)
+    np.testing.assert_array_equal(result.copy_to_host(), values(40_000) + 1)
 
 
 @needs_two
