@@ -120,6 +120,8 @@ class DeviceExecutable(Executable):
         places = [place(value) if is_large else None for value, is_large in zip(inputs, large, strict=True)]
         key = (*((np.shape(value), place) for value, place in zip(inputs, places, strict=True)), *blocks)
         if key not in self._forms:
+            if not self.function.suffices(self.function.sizes([np.shape(value) for value in inputs])):
+                self._forms.clear()  # which keep the memory that is too small
             form = _Form(self.function, inputs, places, [block.array for block in blocks])
             if not all(block.lasting for block in blocks):
                 return form

@@ -170,6 +170,20 @@ def test_a_replayed_call_that_finds_no_memory_makes_room(size: int, monkeypatch:
     assert program.params["count"][0] == 6
 
 
+def test_memory_of_temporaries_that_are_too_small_is_freed() -> None:
+    program = graphc.compile(np.sum(np.sort(x)), target="cuda")
+
+    def used() -> int:
+        queue_at_hand().wait()
+        return int(queue_at_hand()._pool.attributes.used_mem_current)
+
+    before, after = used(), []
+    for size in range(10_000, 50_000, 10_000):
+        program(x=values(size))
+        after.append(used() - before)
+    np.testing.assert_allclose(after, np.arange(1, 5) * after[0], rtol=0.1)
+
+
 def test_feeds_on_the_device_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     program = graphc.compile(x + 1, target="cuda")
     array = cuda.to_device(values(40_000))
