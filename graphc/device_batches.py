@@ -25,7 +25,7 @@ class DeviceBatches(BatchRunner):
     Raises
     ------
     DeviceMemoryError
-        Where there is no memory for all examples.
+        Where there is no memory for all examples and for a step's temporaries beside them.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class DeviceBatches(BatchRunner):
         sizes = step.inputs.sizes(step.batch_shapes(inputs, self.count))
         self._function.check_indices(inputs, self._function.fed_indices(sizes)[0])
         self._arrays = [uploaded(array) if on_host(array) else array for array in inputs]
+        for size in (batch_size, self.count % batch_size or batch_size):
+            self._function.memory(step.inputs.sizes(step.batch_shapes(inputs, size)))
         numbers = queue.empty(4 * 8)
         self._lr, self._number = (queue.subarray(numbers, 8 * k, (), FLOAT) for k in range(2))
         self._at = queue.subarray(numbers, 16, (2,), INT)  # where a batch begins in the order, and its epoch

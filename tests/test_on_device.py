@@ -37,6 +37,7 @@ if not cuda.is_available():
 from graphc.codegen.cuda import factorizations, products, sorting
 from graphc.codegen.cuda.products import EDGE
 from graphc.codegen.cuda.sorting import TILE
+from graphc.device_function import DeviceFunction
 from graphc.ir.factorizations import ROUTINES
 
 # The simulator's threads are Python's: few of them.
@@ -321,6 +322,22 @@ def test_fit_where_the_data_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(type(queue_at_hand()), "_allocated", small)
     losses = [trainer.fit(data, batch_size=9)["loss"] for trainer in trainers]
+    close(losses[0], losses[1])
+
+
+def test_fit_where_the_data_leave_no_memory_for_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, before anything is trained."""
+    trainers = [Trainer(Network.loss, SGD(0.1), target=target) for target in ("cpu", "cuda")]
+    memory, short = DeviceFunction.memory, [True]
+
+    def full_at_first(function: DeviceFunction, sizes: Any) -> Any:
+        if short and short.pop():
+            raise DeviceMemoryError("out of device memory")
+        return memory(function, sizes)
+
+    monkeypatch.setattr(DeviceFunction, "memory", full_at_first)
+    losses = [trainer.fit({"x": X, "y": Y}, batch_size=4)["loss"] for trainer in trainers]
+    assert not short
     close(losses[0], losses[1])
 
 
