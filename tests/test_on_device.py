@@ -391,6 +391,23 @@ def test_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     close(host(program(x=values)), 7 * np.full(50, np.e))  # the process goes on
 
 
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("[2] Call to cuLaunchKernel results in CUDA_ERROR_OUT_OF_MEMORY", DeviceMemoryError),
+        ("[719] Call to cuLaunchKernel results in CUDA_ERROR_LAUNCH_FAILED", DeviceError),
+        ("Matrix is not positive definite", RuntimeError),
+    ],
+)
+def test_what_a_launch_says_is_explained(message: str, kind: type[Exception]) -> None:
+    def work(_: Any) -> None:
+        raise RuntimeError(message)
+
+    with pytest.raises(kind) as caught:
+        queue_at_hand().run(work)
+    assert caught.value.__cause__ is not caught.value
+
+
 def test_empty_inputs() -> None:
     x = Input(("N", 3), "float32", name="x")
     program = graphc.compile([np.exp(x), np.sum(x), np.sum(x, axis=0)], target="cuda")

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numba import cuda
@@ -108,7 +108,7 @@ class Queue:
         try:
             return self._allocated(nbytes)
         except Exception as error:
-            raise _explained(error, f"{nbytes:,} bytes more are needed") from error
+            _raise_explained(error, f"{nbytes:,} bytes more are needed")
 
     def _allocated(self, nbytes: int) -> Any:
         memory = self._pool.allocate(max(1, nbytes), stream=self.stream)
@@ -192,12 +192,15 @@ class Queue:
         if nbytes:
             (status,) = driver.cuMemcpyAsync(to, source, nbytes, self._handle)
             if status != driver.CUresult.CUDA_SUCCESS:
-                raise _explained(RuntimeError(status.name))
+                _raise_explained(RuntimeError(status.name))
 
     def run(self, work: Callable[[Any], Any]) -> bool:
         """Let `work` put something into the stream; whether that can be recorded, since the host computed nothing."""
         before = self.host_calls
-        work(self.stream)
+        try:
+            work(self.stream)
+        except Exception as error:
+            _raise_explained(error)
         return self.host_calls == before
 
     def recorded(self, work: Callable[[Any], Any]) -> Callable[[], None]:
@@ -214,7 +217,7 @@ class Queue:
                 builder.end_building()
             graph = builder.complete()
         except Exception as error:
-            raise _explained(error) from error
+            _raise_explained(error)
         finally:
             builder.close()
 
@@ -222,7 +225,7 @@ class Queue:
             try:
                 graph.launch(self.stream)
             except Exception as error:
-                raise _explained(error) from error
+                _raise_explained(error)
 
         return replay
 
@@ -238,7 +241,7 @@ class Queue:
         try:
             self.stream.sync()
         except Exception as error:
-            raise _explained(error) from error
+            _raise_explained(error)
 
 
 class SimulatedQueue(Queue):
@@ -323,17 +326,17 @@ def _queue(device: int) -> Queue:
     return SimulatedQueue() if SIMULATED else Queue(device)
 
 
-def _explained(error: Exception, needed: str = "what is recorded needs more") -> Exception:
-    """What the driver's error means (its class depends on the bindings' version); the same error where that is all."""
+def _raise_explained(error: Exception, needed: str = "its work needs more than there is") -> NoReturn:
+    """Raise what the driver's error means (its class depends on the bindings' version); the error where that is all."""
     found = re.search(r"CUDA_ERROR_\w+", str(error))
     if found is None or isinstance(error, GraphcError):
-        return error
+        raise error
     if found[0] == "CUDA_ERROR_OUT_OF_MEMORY":
-        return DeviceMemoryError(f"out of device memory: {needed}")
+        raise DeviceMemoryError(f"out of device memory: {needed}") from error
     if found[0] not in _FAULTS:
-        return error
-    return DeviceError(
+        raise error
+    raise DeviceError(
         f"a kernel failed on the device ({found[0]}), in this call or in one before it",
         hint="this process cannot use the device any more: start it again; with CUDA_LAUNCH_BLOCKING=1 the call that "
         "fails is the one that is to blame",
-    )
+    ) from error
