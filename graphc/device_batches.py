@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.codegen.cuda.emit import Grid
-from graphc.codegen.cuda.functions import add_to_total, next_step, take_batch
+from graphc.codegen.cuda.functions import add_bits_to_total, add_to_total, next_step, take_batch
 from graphc.device import DeviceBlock, on_host, uploaded
 from graphc.device_executable import DeviceExecutable
 from graphc.training_step import BatchRunner, TrainingStep
@@ -25,7 +25,7 @@ class DeviceBatches(BatchRunner):
     Raises
     ------
     DeviceMemoryError
-        Where there is no memory for all examples.
+        Where there is no memory for all examples and for a step's temporaries beside them.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class DeviceBatches(BatchRunner):
         sizes = step.inputs.sizes(step.batch_shapes(inputs, self.count))
         self._function.check_indices(inputs, self._function.fed_indices(sizes)[0])
         self._arrays = [uploaded(array) if on_host(array) else array for array in inputs]
+        for size in (batch_size, self.count % batch_size or batch_size):
+            self._function.memory(step.inputs.sizes(step.batch_shapes(inputs, size)))
         numbers = queue.empty(4 * 8)
         self._lr, self._number = (queue.subarray(numbers, 8 * k, (), FLOAT) for k in range(2))
         self._at = queue.subarray(numbers, 16, (2,), INT)  # where a batch begins in the order, and its epoch
@@ -87,6 +89,7 @@ class DeviceBatches(BatchRunner):
         where, nbytes = function.results(sizes)
         memory, block = function.memory(sizes), queue.empty(nbytes)
         results = [queue.subarray(block, *each) for each in where]
+        bits = [node.dtype.name == "bfloat16" for node in step.built.graph.outputs]
         grid = Grid.at_hand()
 
         def work(stream: Any) -> None:
@@ -95,8 +98,9 @@ class DeviceBatches(BatchRunner):
             for source, batch in gathered:
                 take_batch[grid.blocks, grid.threads, stream](source, schedule.order, self._at, batch)
             function.enqueue([*arguments, self._lr, self._number, *blocks], memory, block, stream)
-            for column, result in enumerate(results):
-                add_to_total[1, 1, stream](result, size, self._at, schedule.totals, column)
+            for column, (result, is_bits) in enumerate(zip(results, bits, strict=True)):
+                add = add_bits_to_total if is_bits else add_to_total
+                add[1, 1, stream](result, size, self._at, schedule.totals, column)
 
         return _Batch(queue, work)
 

@@ -87,7 +87,10 @@ class DeviceExecutable(Executable):
                 if form is None or not form.recorded:
                     return None
                 self._check()
-                return self._run(form, inputs)
+                try:
+                    return self._run(form, inputs)
+                except DeviceMemoryError:
+                    return None  # a call makes room
 
         return quick
 
@@ -117,6 +120,8 @@ class DeviceExecutable(Executable):
         places = [place(value) if is_large else None for value, is_large in zip(inputs, large, strict=True)]
         key = (*((np.shape(value), place) for value, place in zip(inputs, places, strict=True)), *blocks)
         if key not in self._forms:
+            if not self.function.suffices(self.function.sizes([np.shape(value) for value in inputs])):
+                self._forms.clear()  # which keep the memory that is too small
             form = _Form(self.function, inputs, places, [block.array for block in blocks])
             if not all(block.lasting for block in blocks):
                 return form
@@ -169,7 +174,7 @@ class _Form:
 
     def _placed(self, inputs: Sequence[Any], places: Sequence[int | None]) -> list[Any]:
         """The inputs as arrays of the device: in one block what is copied there, small ones first."""
-        types = [(np.shape(value), np.asarray(bits_of(value)).dtype) for value in inputs]
+        types = [(np.shape(value), np.dtype(getattr(bits_of(value), "dtype", float))) for value in inputs]
         sizes = [-(-np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) // ALIGNMENT) * ALIGNMENT
                  for shape, dtype in types]  # fmt: skip
         self._own = sorted((k for k, place in enumerate(places) if place is None), key=lambda k: sizes[k] > COPIED)
@@ -220,8 +225,8 @@ class _Form:
             return self._unrecorded()
         if self._spare is None:
             self._spare = self._record()
+        memory = self._queue.empty(self._nbytes)  # before anything is updated, since there may be none
         self._spare.replay()
-        memory = self._queue.empty(self._nbytes)
         self._queue.copy(self._spare.memory, memory)
         return self._arrays(memory)
 

@@ -41,12 +41,18 @@ class DeviceFunction:
 
     def memory(self, sizes: Mapping[str, int]) -> Any:
         """Memory for temporaries at these sizes, which calls use one after the other."""
-        plan = self.program.arena
-        need = bind(plan.size, sizes) if plan is not None else 0
-        if self._memory is None or self._memory.size < need:
+        if not self.suffices(sizes):
             self._memory = None  # freed before more is asked for
-            self._memory = self.queue.empty(need)
+            self._memory = self.queue.empty(self._need(sizes))
         return self._memory
+
+    def suffices(self, sizes: Mapping[str, int]) -> bool:
+        """Whether there is memory for temporaries at these sizes."""
+        return self._memory is not None and self._memory.size >= self._need(sizes)
+
+    def _need(self, sizes: Mapping[str, int]) -> int:
+        plan = self.program.arena
+        return bind(plan.size, sizes) if plan is not None else 0
 
     def release(self) -> None:
         """Give memory back."""

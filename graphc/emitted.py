@@ -29,6 +29,11 @@ def bits_of(value: Any) -> Any:
     return value.view(np.uint16) if dtype is not None and is_half(dtype) else value
 
 
+def number_of(value: Any, dtype: np.dtype) -> float:
+    """A result of shape () of some dtype as a number: devices return the bits of bfloat16."""
+    return float(np.asarray(value).view(dtype))
+
+
 @dataclass(frozen=True, eq=False)
 class Emitted:
     """A loop program and its module's text.

@@ -15,6 +15,7 @@ from graphc.build import Built, build
 from graphc.codegen.threads import thread_count
 from graphc.data_files import read_parameters, write_atomically
 from graphc.device import STORAGE, check_device, on_host
+from graphc.emitted import number_of
 from graphc.executable import Quick
 from graphc.feeds import unknown_name
 from graphc.initializers import initial_value
@@ -283,7 +284,8 @@ class Trainer:
     def evaluate(self, data: Mapping[str, Any]) -> dict[str, float]:
         """Loss and metrics over some data, by name."""
         values = self.predict([self._loss, *self._metrics], **data)
-        return {name: float(np.asarray(value)) for name, value in zip(self._report_names(), values, strict=True)}
+        dtypes = [node.dtype for node in self._built.graph.outputs]
+        return dict(zip(self._report_names(), map(number_of, values, dtypes), strict=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the parameters to a safetensors file, whole or not at all. (The optimiser's state is not saved.)"""

@@ -17,7 +17,7 @@ from graphc.codegen.runtime import arena
 from graphc.codegen.training import MinibatchLoop, compiled_loop, row_offsets
 from graphc.device import STORAGE, device_array
 from graphc.device_executable import DeviceExecutable
-from graphc.emitted import BySize, Emitted, bits_of
+from graphc.emitted import BySize, Emitted, bits_of, number_of
 from graphc.executable import Executable, apart, compiled, interpreted, out_of_range
 from graphc.feeds import Inputs
 from graphc.ir.core import INPUT, PARAM, Node, leaf
@@ -275,6 +275,7 @@ class BatchRunner:
         self, first: int, last: int, orders: np.ndarray, rates: np.ndarray, numbers: np.ndarray, totals: np.ndarray
     ) -> None:
         whole = self.steps == 1
+        dtypes = [node.dtype for node in self.step.built.graph.outputs]
         for epoch, k in np.ndindex(len(orders), last - first):
             rows = None if whole else orders[epoch, (first + k) * self.batch_size :][: self.batch_size]
             batch = [
@@ -283,4 +284,4 @@ class BatchRunner:
             ]
             results = self.step.executable([*batch, rates[epoch, first + k], numbers[epoch, first + k]], self.blocks)
             size = min(self.batch_size, self.count - (first + k) * self.batch_size)
-            totals[epoch] += [size * float(np.asarray(result)) for result in results]
+            totals[epoch] += [size * value for value in map(number_of, results, dtypes)]

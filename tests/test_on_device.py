@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,7 @@ if not cuda.is_available():
 from graphc.codegen.cuda import factorizations, products, sorting
 from graphc.codegen.cuda.products import EDGE
 from graphc.codegen.cuda.sorting import TILE
+from graphc.device_function import DeviceFunction
 from graphc.ir.factorizations import ROUTINES
 
 # The simulator's threads are Python's: few of them.
@@ -211,6 +215,17 @@ def test_a_trainer_tells_of_an_index_with_the_next_step() -> None:
         trainer.fit({"x": X, "y": Y + 3}, batch_size=4)
 
 
+def test_threads_that_come_first_find_one_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    @functools.cache
+    def made(device: int) -> object:
+        time.sleep(0.05)
+        return object()
+
+    monkeypatch.setattr("graphc.codegen.cuda.queue._queue", made)
+    with ThreadPoolExecutor(3) as pool:
+        assert len(set(pool.map(lambda _: queue_at_hand(), range(3)))) == 1
+
+
 # recorded calls -------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +288,27 @@ def test_a_trainer_whose_rate_changes() -> None:
         close(trainers[1].params[name], value)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_losses_of_halves_are_numbers(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where batches are gathered on the host."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    x = Input(("N", 3), dtype, name="x")
+    loss = np.mean((x @ Param(np.ones(3), dtype=dtype, name="weight")) ** 2)
+    data = {"x": (np.arange(12).reshape(4, 3) / 8).astype(loss.dtype)}
+    found = []
+    for target in ("cpu", "cuda", "cuda"):
+        trainer = Trainer(loss, SGD(0.01), target=target)
+        found.append([*trainer.fit(data, batch_size=3)["loss"], trainer.evaluate(data)["loss"]])
+        if target == "cuda":
+            monkeypatch.setattr("graphc.device_batches.DeviceBatches.__init__", refuse)
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=2.0**-6)
+
+
+def refuse(*_: Any) -> None:
+    raise DeviceMemoryError("out of device memory")
+
+
 def test_fit_where_the_data_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are then gathered on the host."""
     trainers = [Trainer(Network.loss, SGD(0.1), target=target) for target in ("cpu", "cuda")]
@@ -286,6 +322,22 @@ def test_fit_where_the_data_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(type(queue_at_hand()), "_allocated", small)
     losses = [trainer.fit(data, batch_size=9)["loss"] for trainer in trainers]
+    close(losses[0], losses[1])
+
+
+def test_fit_where_the_data_leave_no_memory_for_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, before anything is trained."""
+    trainers = [Trainer(Network.loss, SGD(0.1), target=target) for target in ("cpu", "cuda")]
+    memory, short = DeviceFunction.memory, [True]
+
+    def full_at_first(function: DeviceFunction, sizes: Any) -> Any:
+        if short and short.pop():
+            raise DeviceMemoryError("out of device memory")
+        return memory(function, sizes)
+
+    monkeypatch.setattr(DeviceFunction, "memory", full_at_first)
+    losses = [trainer.fit({"x": X, "y": Y}, batch_size=4)["loss"] for trainer in trainers]
+    assert not short
     close(losses[0], losses[1])
 
 
@@ -337,6 +389,23 @@ def test_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "bytes more are needed; the largest of the program's buffers are" in str(caught.value)
     assert str(caught.value).endswith("\n  feed fewer examples at a time")
     close(host(program(x=values)), 7 * np.full(50, np.e))  # the process goes on
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("[2] Call to cuLaunchKernel results in CUDA_ERROR_OUT_OF_MEMORY", DeviceMemoryError),
+        ("[719] Call to cuLaunchKernel results in CUDA_ERROR_LAUNCH_FAILED", DeviceError),
+        ("Matrix is not positive definite", RuntimeError),
+    ],
+)
+def test_what_a_launch_says_is_explained(message: str, kind: type[Exception]) -> None:
+    def work(_: Any) -> None:
+        raise RuntimeError(message)
+
+    with pytest.raises(kind) as caught:
+        queue_at_hand().run(work)
+    assert caught.value.__cause__ is not caught.value
 
 
 def test_empty_inputs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numba.core import config
 
 import graphc
 from graphc import SGD, Input, Param, Trainer
+from graphc.device import queue_at_hand
 from graphc.ir.errors import DeviceMemoryError, FeedTypeError, FeedValueError
 
 if importlib.util.find_spec("numba_cuda") is None:
@@ -67,6 +69,18 @@ def test_feeds_of_the_host_by_dlpack() -> None:
     assert graphc.compile(x + 1, target="cuda")(x=OnHost()).copy_to_host().tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("size", [6, 40_000])
+def test_feeds_in_pinned_memory_may_be_changed_after_the_call(size: int) -> None:
+    """The device reads such memory itself, when it comes to that."""
+    program = graphc.compile(x + 1, target="cuda")
+    pinned = cuda.pinned_array(size, np.float32)
+    for k in range(4):
+        pinned[:] = k
+        result = program(x=pinned)
+        pinned[:] = -1
+        np.testing.assert_array_equal(result.copy_to_host(), np.full(size, k + 1))
+
+
 @pytest.mark.parametrize(
     "part",
     [lambda y: y, lambda y: y[1:], lambda y: y.reshape(2, -1), lambda y: y.view(np.int32)],
@@ -82,6 +96,15 @@ def test_results_are_not_overwritten_while_a_part_of_them_is_held(part: Any, siz
             np.testing.assert_array_equal(array.copy_to_host(), part(values(size) * past + 1))
         if k == 3:
             del held[1:]
+
+
+@pytest.mark.parametrize("size", [6, 40_000])
+def test_results_are_not_overwritten_while_a_tuple_of_them_is_held(size: int) -> None:
+    program = graphc.compile([x + 1, x * 2], target="cuda")
+    held = [program(x=values(size) * k) for k in range(6)]
+    for k, (one_more, twice) in enumerate(held):
+        np.testing.assert_array_equal(one_more.copy_to_host(), values(size) * k + 1)
+        np.testing.assert_array_equal(twice.copy_to_host(), values(size) * k * 2)
 
 
 def test_memory_of_results_is_used_again() -> None:
@@ -111,6 +134,63 @@ def test_more_memory_than_there_is() -> None:
     assert "exp_0: f32[N,N] (16,000,000,000,000)" in text
     assert text.endswith("\n  feed fewer examples at a time")
     assert program(x=values(3)).copy_to_host().tolist() == small.tolist()
+
+
+def test_products_of_threads_share_a_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread may be the first to record a program that another one has run, and must not make a handle meanwhile."""
+    cublas = pytest.importorskip("nvmath.bindings.cublas")
+    y = Input(("N", "K"), "float32", name="y")
+    program = graphc.compile(y @ y.T, target="cuda")
+    rows = values(100).reshape(10, 10)
+    expected = program(y=rows).copy_to_host()
+    monkeypatch.setattr(cublas, "create", lambda: pytest.fail("another handle"))
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            np.testing.assert_array_equal(pool.submit(program, y=rows).result().copy_to_host(), expected)
+
+
+@pytest.mark.parametrize("size", [6, 40_000])
+def test_a_replayed_call_that_finds_no_memory_makes_room(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And stores its updates once."""
+    count = Param(np.zeros(size, np.float32), name="count")
+    program = graphc.compile(count * 1, updates={count: count + 1}, target="cuda")
+    held = [program() for _ in range(5)]  # all that is recorded is lent: the next call needs memory
+    queue, short = type(queue_at_hand()), [True]
+    allocated = queue._allocated
+
+    def full_at_first(self: Any, nbytes: int) -> Any:
+        if short and short.pop():
+            raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+        return allocated(self, nbytes)
+
+    monkeypatch.setattr(queue, "_allocated", full_at_first)
+    held.append(program())
+    assert not short
+    assert [value.copy_to_host()[0] for value in held] == [0, 1, 2, 3, 4, 5]
+    assert program.params["count"][0] == 6
+
+
+def test_memory_of_temporaries_that_are_too_small_is_freed() -> None:
+    program = graphc.compile(np.sum(np.sort(x)), target="cuda")
+
+    def used() -> int:
+        queue_at_hand().wait()
+        return int(queue_at_hand()._pool.attributes.used_mem_current)
+
+    before, after = used(), []
+    for size in range(10_000, 50_000, 10_000):
+        program(x=values(size))
+        after.append(used() - before)
+    np.testing.assert_allclose(after, np.arange(1, 5) * after[0], rtol=0.1)
+
+
+def test_feeds_on_the_device_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = graphc.compile(x + 1, target="cuda")
+    array = cuda.to_device(values(40_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(array), "__array__", lambda *_, **__: pytest.fail("fetched"))
+        result = program(x=array)
+    np.testing.assert_array_equal(result.copy_to_host(), values(40_000) + 1)
 
 
 @needs_two

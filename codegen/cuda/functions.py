@@ -11,12 +11,15 @@ import numba
 from numba import cuda
 from numba.core import config
 
+from graphc.codegen.half import bfloat_to_float
 from graphc.codegen.vector_math import maximum, minimum
 
 # The simulator runs each thread of a block as one of Python's, and knows no shuffles.
 SIMULATED = bool(config.ENABLE_CUDASIM)
 _WARP = 32
 _ALL = 0xFFFFFFFF
+# Of fewer blocks Numba warns; they are few because there is little to do.
+_FEW = 128
 
 
 class Kernel:
@@ -35,9 +38,13 @@ class Kernel:
         self._dispatcher = cuda.jit(cache=not SIMULATED)(function)
 
     def __getitem__(self, configuration: tuple[int, int, Any]) -> Callable[..., None]:
-        with warnings.catch_warnings():  # Numba's of small grids, which are small because there is little to do
+        launch: Callable[..., None]
+        if configuration[0] >= _FEW:
+            launch = self._dispatcher[configuration]
+            return launch
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Grid size")
-            launch: Callable[..., None] = self._dispatcher[configuration]
+            launch = self._dispatcher[configuration]
         return launch
 
 
@@ -235,3 +242,9 @@ def take_batch(source: Any, order: Any, at: Any, batch: Any) -> None:
 def add_to_total(result: Any, examples: int, at: Any, totals: Any, column: int) -> None:
     """Add a step's result, as often as it has examples, to the epoch's total."""
     totals[at[1], column] += examples * result[()]
+
+
+@kernel()
+def add_bits_to_total(result: Any, examples: int, at: Any, totals: Any, column: int) -> None:
+    """`add_to_total` of the bits of a bfloat16."""
+    totals[at[1], column] += examples * bfloat_to_float(result[()])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from typing import Any
 
 import numpy as np
@@ -107,20 +106,22 @@ def _by_library(
     a: Any, b: Any, out: Any, stream: Any, transpose_a: bool, transpose_b: bool, beta: float, precision: str
 ) -> None:
     """Call cuBLAS, which counts along columns: it is given ``out.T = b.T @ a.T``."""
-    cublas, handle, workspace = _library(threading.get_ident(), queue_at_hand())
-    cublas.set_stream(handle, int(stream.handle))  # takes the workspace away
-    cublas.set_workspace(handle, address(workspace), workspace.nbytes)
     m, n, inner = _sizes(a, b, transpose_a, transpose_b)
     strides = [_stride(array) for array in (b, a, out)]
     scale, compute, kind = _formats(out.dtype, precision)
     one, old = np.ones((), scale), np.full((), beta, scale)
-    cublas.gemm_strided_batched_ex(
-        handle, int(transpose_b), int(transpose_a), n, m, inner, one.ctypes.data,
-        address(b), kind, max(1, inner if transpose_b else n), strides[0],
-        address(a), kind, max(1, m if transpose_a else inner), strides[1],
-        old.ctypes.data, address(out), kind, max(1, n), strides[2],
-        _count(out), compute, -1,
-    )  # fmt: skip
+    queue = queue_at_hand()
+    with queue.lock:  # two threads may not use a handle at once
+        cublas, handle, workspace = _library(queue)
+        cublas.set_stream(handle, int(stream.handle))  # takes the workspace away
+        cublas.set_workspace(handle, address(workspace), workspace.nbytes)
+        cublas.gemm_strided_batched_ex(
+            handle, int(transpose_b), int(transpose_a), n, m, inner, one.ctypes.data,
+            address(b), kind, max(1, inner if transpose_b else n), strides[0],
+            address(a), kind, max(1, m if transpose_a else inner), strides[1],
+            old.ctypes.data, address(out), kind, max(1, n), strides[2],
+            _count(out), compute, -1,
+        )  # fmt: skip
 
 
 def _sizes(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, int, int]:
@@ -157,10 +158,11 @@ def _formats(dtype: np.dtype, precision: str) -> tuple[Any, int, int]:
 
 
 @functools.cache
-def _library(thread: int, queue: Queue) -> tuple[Any, int, Any]:
-    """cuBLAS; a handle to it, for a thread: two may not use one at once; and its workspace.
+def _library(queue: Queue) -> tuple[Any, int, Any]:
+    """cuBLAS, a handle to it, and the workspace of all products, which the stream computes one after the other.
 
-    (Its own workspaces are allocated when a stream first needs one, which must not be while work is recorded.)
+    (Its own workspaces are allocated when a stream first needs one, which must not be while work is recorded; nor must
+    a handle be made then, hence not one for each thread.)
     """
     from nvmath.bindings import cublas
 

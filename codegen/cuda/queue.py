@@ -8,9 +8,10 @@ from __future__ import annotations
 import functools
 import re
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numba import cuda
@@ -50,8 +51,13 @@ class Lent:
     """Arrays that are handed out, and may be again once nobody holds one of them, or a part."""
 
     def __init__(self, arrays: tuple[Any, ...], parts: tuple[Any, ...]) -> None:
-        self.arrays, self._parts = arrays, parts
+        self._arrays, self._parts = list(arrays), parts
         self._unheld: list[int] | None = None
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """The arrays in a tuple of its own, since who holds a tuple that is kept here cannot be told from nobody."""
+        return tuple(self._arrays)
 
     @property
     def held(self) -> bool:
@@ -63,7 +69,7 @@ class Lent:
 
     def _references(self) -> list[int]:
         """How often each is referred to, and what arrays on the same memory refer to."""
-        return [sys.getrefcount(each) for each in (*self.arrays, *self._parts)]
+        return [sys.getrefcount(each) for each in (*self._arrays, *self._parts)]
 
 
 class Queue:
@@ -77,17 +83,21 @@ class Queue:
         What kernels are put into.
     host_calls
         How often the host has computed something between kernels, which cannot be recorded.
+    lock
+        Held by a thread that uses what all threads share beside the stream.
     """
 
     def __init__(self, device: int) -> None:
         from cuda.core import Device, StreamOptions
 
-        self.device, self.host_calls = device, 0
+        self.device, self.host_calls, self.lock = device, 0, threading.Lock()
         self._core = Device(device)
         self._core.set_current()
         self.stream: Any = self._core.create_stream(options=StreamOptions(nonblocking=False))
         self._handle = self.stream.handle
         self._pool = self._core.memory_resource
+        # Then it may read the host's memory itself, when its turn comes. Elsewhere the driver takes a copy at once.
+        self._reads_host = bool(self._core.properties.pageable_memory_access_uses_host_page_tables)
 
     def empty(self, nbytes: int) -> Any:
         """So many uninitialised bytes.
@@ -100,7 +110,7 @@ class Queue:
         try:
             return self._allocated(nbytes)
         except Exception as error:
-            raise _explained(error, f"{nbytes:,} bytes more are needed") from error
+            _raise_explained(error, f"{nbytes:,} bytes more are needed")
 
     def _allocated(self, nbytes: int) -> Any:
         memory = self._pool.allocate(max(1, nbytes), stream=self.stream)
@@ -146,17 +156,28 @@ class Queue:
         return host, cuda.as_cuda_array(Memory(address(mapped), (count,), host.dtype, mapped))
 
     def uploader(self, to: Any) -> Callable[[np.ndarray], None]:
-        """What stores a C-contiguous array of the host, which may be changed once that returns."""
+        """What stores a C-contiguous array of the host in pageable memory, which may be changed once that returns."""
         place = address(to)
 
         def upload(values: np.ndarray) -> None:
             self._copy(place, values.ctypes.data, values.nbytes)
+            if self._reads_host:
+                self.wait()
 
         return upload
 
     def upload(self, values: np.ndarray, to: Any) -> None:
-        """Store a C-contiguous array of the host."""
+        """Store a C-contiguous array of the host, which may be changed once this returns."""
         self.uploader(to)(values)
+        if self._is_registered(values):
+            self.wait()  # the device reads it itself, when its turn comes; of other memory the driver takes a copy
+
+    def _is_registered(self, values: np.ndarray) -> bool:
+        """Whether CUDA knows of an array's memory: it is pinned, mapped or managed."""
+        from cuda.bindings import driver
+
+        kind = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+        return bool(driver.cuPointerGetAttribute(kind, values.ctypes.data)[0] == driver.CUresult.CUDA_SUCCESS)
 
     def copy(self, array: Any, to: Any) -> None:
         """Store an array of the device into another one."""
@@ -175,12 +196,15 @@ class Queue:
         if nbytes:
             (status,) = driver.cuMemcpyAsync(to, source, nbytes, self._handle)
             if status != driver.CUresult.CUDA_SUCCESS:
-                raise _explained(RuntimeError(status.name))
+                _raise_explained(RuntimeError(status.name))
 
     def run(self, work: Callable[[Any], Any]) -> bool:
         """Let `work` put something into the stream; whether that can be recorded, since the host computed nothing."""
         before = self.host_calls
-        work(self.stream)
+        try:
+            work(self.stream)
+        except Exception as error:
+            _raise_explained(error)
         return self.host_calls == before
 
     def recorded(self, work: Callable[[Any], Any]) -> Callable[[], None]:
@@ -197,7 +221,7 @@ class Queue:
                 builder.end_building()
             graph = builder.complete()
         except Exception as error:
-            raise _explained(error) from error
+            _raise_explained(error)
         finally:
             builder.close()
 
@@ -205,7 +229,7 @@ class Queue:
             try:
                 graph.launch(self.stream)
             except Exception as error:
-                raise _explained(error) from error
+                _raise_explained(error)
 
         return replay
 
@@ -221,7 +245,7 @@ class Queue:
         try:
             self.stream.sync()
         except Exception as error:
-            raise _explained(error) from error
+            _raise_explained(error)
 
 
 class SimulatedQueue(Queue):
@@ -252,6 +276,10 @@ class SimulatedQueue(Queue):
         store: Callable[[np.ndarray], None] = to.copy_to_device
         return store if to.size else lambda values: None  # it looks at the strides of nothing
 
+    def _is_registered(self, values: np.ndarray) -> bool:
+        """No."""
+        return False
+
     def copy(self, array: Any, to: Any) -> None:
         """Store an array."""
         to.copy_to_device(array)
@@ -278,13 +306,23 @@ def address(array: Any) -> int:
 
 def queue_at_hand() -> Queue:
     """The queue of the thread's current device."""
+    device = _device_at_hand()
+    with _FIRST:
+        return _queue(device)
+
+
+def _device_at_hand() -> int:
     if SIMULATED:
-        return _queue(0)
+        return 0
     from cuda.bindings import driver
 
     status, device = driver.cuCtxGetDevice()
     known = status == driver.CUresult.CUDA_SUCCESS  # else the thread has no context yet, and Numba makes it one
-    return _queue(int(device) if known else cuda.get_current_device().id)
+    return int(device) if known else int(cuda.get_current_device().id)
+
+
+# A cache lets two threads that come first make a queue each.
+_FIRST = threading.Lock()
 
 
 @functools.cache
@@ -292,17 +330,17 @@ def _queue(device: int) -> Queue:
     return SimulatedQueue() if SIMULATED else Queue(device)
 
 
-def _explained(error: Exception, needed: str = "what is recorded needs more") -> Exception:
-    """What the driver's error means (its class depends on the bindings' version); the same error where that is all."""
+def _raise_explained(error: Exception, needed: str = "its work needs more than there is") -> NoReturn:
+    """Raise what the driver's error means (its class depends on the bindings' version); the error where that is all."""
     found = re.search(r"CUDA_ERROR_\w+", str(error))
     if found is None or isinstance(error, GraphcError):
-        return error
+        raise error
     if found[0] == "CUDA_ERROR_OUT_OF_MEMORY":
-        return DeviceMemoryError(f"out of device memory: {needed}")
+        raise DeviceMemoryError(f"out of device memory: {needed}") from error
     if found[0] not in _FAULTS:
-        return error
-    return DeviceError(
+        raise error
+    raise DeviceError(
         f"a kernel failed on the device ({found[0]}), in this call or in one before it",
         hint="this process cannot use the device any more: start it again; with CUDA_LAUNCH_BLOCKING=1 the call that "
         "fails is the one that is to blame",
-    )
+    ) from error
