@@ -31,8 +31,17 @@ def test_the_emulated_driver() -> None:
     emulate("test_emulated_driver.py", memory=64 << 20)
 
 
+# What takes the emulated device long: tried there by `-m full`.
+LONG = "test_ops or test_adjoints or sort or factori or halves or integers or sums_at or shapes_than"
+
+
 def test_programs_on_the_emulated_device() -> None:
-    emulate("test_on_device.py", "-k", "not test_ops and not test_adjoints")
+    emulate("test_on_device.py", "-k", f"not ({LONG})")
+
+
+@pytest.mark.full
+def test_long_programs_on_the_emulated_device() -> None:
+    emulate("test_on_device.py", "-k", f"({LONG}) and not test_ops and not test_adjoints")
 
 
 def test_ops_on_the_emulated_device() -> None:

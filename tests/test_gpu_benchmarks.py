@@ -74,6 +74,7 @@ def test_floors_of_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert "cuBLAS is missing (no library for ['a', 'b'] on cuda)" in products[-1]
 
 
+@pytest.mark.full
 def test_gpu_workloads_in_the_simulator() -> None:
     if importlib.util.find_spec("numba_cuda") is None:
         pytest.skip("numba-cuda is not installed")
