@@ -57,15 +57,20 @@ class DeviceExecutable(Executable):
             try:
                 return self._run(self._form(inputs, blocks), inputs)
             except DeviceMemoryError:
-                self._forms.clear()  # and with them what they keep
-                self.function.release()
+                self._release()
             try:
                 return self._run(self._form(inputs, blocks), inputs)
             except DeviceMemoryError as error:
+                self._release()
                 sizes = self.function.sizes([np.shape(value) for value in inputs])
                 error.message += f"; {self.function.largest(sizes)}"
                 error.where, error.hint = self.graph.name, "feed fewer examples at a time"
                 raise
+
+    def _release(self) -> None:
+        """Give back the memory that is kept for the next calls."""
+        self._forms.clear()
+        self.function.release()
 
     def quick(self, blocks: Sequence[DeviceBlock]) -> Quick:
         """See `Executable.quick`: no preparation need C-contiguous NumPy arrays of shapes that a call has had."""

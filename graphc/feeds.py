@@ -145,11 +145,12 @@ class Inputs:
                 raise FeedTypeError(f"{name} is fed twice: {given} is another name of it")
             named[name] = value
         self._check_names(named, params)
-        arrays = [self._prepared(slot, named[slot.name]) for slot in self._slots]
+        arrays = [self.prepared(slot, named[slot.name]) for slot in self._slots]
         self.sizes([np.shape(array) for array in arrays])
         return arrays, {name: value for name, value in named.items() if name not in self._leaves}
 
-    def _prepared(self, slot: Slot, value: Any) -> Any:
+    def prepared(self, slot: Slot, value: Any) -> Any:
+        """A value for a slot, checked and cast; an array of the device as it is."""
         try:
             there = self._on_device(value) if self._on_device is not None else None
         except FeedValueError as error:

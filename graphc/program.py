@@ -396,7 +396,7 @@ class Program:
             check_scalar(output, self._built.graph.names)
             cotangent = output.dtype.type(1)
         else:
-            cotangent = Slot("cotangent", output.dtype, output.shape).prepare(cotangent)
+            cotangent = self._inputs.prepared(Slot("cotangent", output.dtype, output.shape), cotangent)
         arrays = [saved.values.get(name, cotangent) for name in executable.input_names]
         names = [name if name in saved.values else "cotangent" for name in executable.input_names]
         leaves = dict(zip(names, executable.graph.inputs, strict=True))

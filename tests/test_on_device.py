@@ -112,6 +112,16 @@ def test_forward_and_backward_apart() -> None:
         close(host(slope), host(gradients[name]))
 
 
+def test_a_cotangent_on_the_device() -> None:
+    x = Input((3,), "float32", name="x")
+    program = graphc.compile(x * x, wrt=[x], target="cuda")
+    for cotangent in (np.float32([1, 2, 3]), cuda.to_device(np.float32([1, 2, 3]))):
+        _, saved = program.forward(x=np.float32([1, 2, 4]))
+        assert host(program.backward(saved, cotangent)["x"]).tolist() == [2, 8, 24]
+    with pytest.raises(FeedTypeError, match="cotangent wants float32"):
+        program.backward(saved, cuda.to_device(np.ones(3)))
+
+
 def test_results_outlive_the_next_call() -> None:
     x = Input(("N",), "float32", name="x")
     program = graphc.compile([x + 1, np.sum(x)], target="cuda")
