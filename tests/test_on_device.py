@@ -623,6 +623,13 @@ def test_programs_that_sort(dtype: str) -> None:
         np.testing.assert_array_equal(host(found), want)
 
 
+def test_sums_of_no_columns() -> None:
+    x = Input(("N", 0), "float64", name="x")
+    program = graphc.compile([np.sum(x, axis=0), np.sum(x)], target="cuda")
+    columns, total = program(x=np.empty((5, 0)))
+    assert (host(columns).tolist(), float(host(total))) == ([], 0)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_halves(dtype: str) -> None:
     x = Input(("N",), dtype, name="x")

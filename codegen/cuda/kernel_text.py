@@ -154,7 +154,8 @@ class CudaPrinter(KernelPrinter):
         """The shape of memory on the chip, which is known when the kernel is compiled."""
         if not isinstance(product(buffer.shape), int):
             raise CompileError(f"the {buffer.space} buffer {buffer.name} has the symbolic shape {buffer.shape}")
-        sizes = ", ".join(map(str, buffer.shape))
+        # (Of no elements would mean: as many as are asked for at the launch.)
+        sizes = ", ".join(str(size or 1) for size in buffer.shape)
         return sizes if len(buffer.shape) == 1 else f"({sizes})"
 
 
