@@ -624,10 +624,10 @@ def test_programs_that_sort(dtype: str) -> None:
 
 
 def test_sums_of_no_columns() -> None:
-    x = Input(("N", 0), "float64", name="x")
-    program = graphc.compile([np.sum(x, axis=0), np.sum(x)], target="cuda")
-    columns, total = program(x=np.empty((5, 0)))
-    assert (host(columns).tolist(), float(host(total))) == ([], 0)
+    x, y = Input(("N", 0), "float64", name="x"), Input(("N",), "float64", name="y")
+    program = graphc.compile([np.sum(x, axis=0), np.sum(y)], target="cuda")
+    columns, total = program(x=np.empty((5, 0)), y=np.ones(5))
+    assert (host(columns).tolist(), float(host(total))) == ([], 5)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
