@@ -82,7 +82,8 @@ class DeviceBlock:
             if self._host is not None:
                 return DeviceBlock(self._host.copy(), lasting=False)
             block = DeviceBlock(np.empty(0, self.dtype), lasting=False)
-            block._host, block._queue, block._device = None, self._queue, self._part(0, self._device.size, new=True)
+            block._host, block._queue = None, self._queue
+            block._device = self._queue.new(self._device.shape, self._device.dtype)
             self._queue.copy(self._device, block._device)
             return block
 
@@ -106,11 +107,10 @@ class DeviceBlock:
             else:
                 self._queue.upload(bits_of(flat), self._part(slot.offset, slot.size))
 
-    def _part(self, offset: int, size: int, new: bool = False) -> Any:
-        """A part of the array on the device, or as much memory that is new."""
+    def _part(self, offset: int, size: int) -> Any:
+        """A part of the array on the device."""
         dtype = self._device.dtype
-        memory = self._queue.empty(size * dtype.itemsize) if new else self._device
-        return self._queue.subarray(memory, offset * dtype.itemsize, (size,), dtype)
+        return self._queue.subarray(self._device, offset * dtype.itemsize, (size,), dtype)
 
 
 class DeviceStorage(Storage):
@@ -147,7 +147,7 @@ def uploaded(values: np.ndarray) -> Any:
         Where there is no memory for it.
     """
     queue, bits = queue_at_hand(), np.require(bits_of(values), requirements="C")
-    array = queue.subarray(queue.empty(bits.nbytes), 0, bits.shape, bits.dtype)
+    array = queue.new(bits.shape, bits.dtype)
     queue.upload(bits, array)
     return array
 

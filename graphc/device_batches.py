@@ -78,10 +78,8 @@ class DeviceBatches(BatchRunner):
         arguments, gathered = [], []
         for array, is_batched in zip(self._arrays, step.batched, strict=True):
             if is_batched and self.steps > 1:
-                shape = (size, *array.shape[1:])
-                nbytes = int(np.prod(shape, dtype=np.int64)) * array.dtype.itemsize
-                batch = queue.subarray(queue.empty(nbytes), 0, shape, array.dtype)
-                if nbytes:
+                batch = queue.new((size, *array.shape[1:]), array.dtype)
+                if batch.size:
                     gathered.append((_matrix(array), _matrix(batch)))
                 array = batch
             arguments.append(array)

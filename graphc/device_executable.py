@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from graphc.codegen.runtime import ALIGNMENT
 from graphc.device import DeviceBlock, on_host, queue_at_hand
 from graphc.device_function import DeviceFunction
 from graphc.emitted import Emitted, bits_of
 from graphc.executable import Executable, Quick
 from graphc.ir.errors import DeviceMemoryError, FeedValueError
 from graphc.ir.graph import Graph
+from graphc.passes.memory import aligned
 
 # Bytes of an input or of results up to which a copy costs less than what it takes to do without.
 COPIED = 1 << 16
@@ -125,9 +126,10 @@ class DeviceExecutable(Executable):
         places = [place(value) if is_large else None for value, is_large in zip(inputs, large, strict=True)]
         key = (*((np.shape(value), place) for value, place in zip(inputs, places, strict=True)), *blocks)
         if key not in self._forms:
-            if not self.function.suffices(self.function.sizes([np.shape(value) for value in inputs])):
+            sizes = self.function.sizes([np.shape(value) for value in inputs])
+            if not self.function.suffices(sizes):
                 self._forms.clear()  # which keep the memory that is too small
-            form = _Form(self.function, inputs, places, [block.array for block in blocks])
+            form = _Form(self.function, sizes, inputs, places, [block.array for block in blocks])
             if not all(block.lasting for block in blocks):
                 return form
             while len(self._forms) >= KEPT_FORMS:
@@ -155,6 +157,8 @@ class _Form:
     ----------
     function
         What is called.
+    sizes
+        Those of the dims.
     inputs
         Those of the first call.
     places
@@ -164,10 +168,14 @@ class _Form:
     """
 
     def __init__(
-        self, function: DeviceFunction, inputs: Sequence[Any], places: Sequence[int | None], blocks: Sequence[Any]
+        self,
+        function: DeviceFunction,
+        sizes: Mapping[str, int],
+        inputs: Sequence[Any],
+        places: Sequence[int | None],
+        blocks: Sequence[Any],
     ) -> None:
         self._function, self._queue = function, function.queue
-        sizes = function.sizes([np.shape(value) for value in inputs])
         self.indices, self.computed_indices = function.fed_indices(sizes)
         self._memory = function.memory(sizes)
         self._results, self._nbytes = function.results(sizes)
@@ -180,8 +188,7 @@ class _Form:
     def _placed(self, inputs: Sequence[Any], places: Sequence[int | None]) -> list[Any]:
         """The inputs as arrays of the device: in one block what is copied there, small ones first."""
         types = [(np.shape(value), np.dtype(getattr(bits_of(value), "dtype", float))) for value in inputs]
-        sizes = [-(-np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) // ALIGNMENT) * ALIGNMENT
-                 for shape, dtype in types]  # fmt: skip
+        sizes = [aligned(dtype.itemsize * math.prod(shape)) for shape, dtype in types]
         self._own = sorted((k for k, place in enumerate(places) if place is None), key=lambda k: sizes[k] > COPIED)
         ends = np.cumsum([0, *(sizes[k] for k in self._own)])
         offsets = dict(zip(self._own, ends.tolist(), strict=False))

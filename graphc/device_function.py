@@ -64,7 +64,7 @@ class DeviceFunction:
 
     @cached_property
     def _flags(self) -> tuple[np.ndarray, Any]:
-        return self.queue.flags(max(1, len(self.checks)))  # type: ignore[no-any-return]  # an optional library's
+        return self.queue.flags(len(self.checks))  # type: ignore[no-any-return]  # an optional library's
 
     def enqueue(self, arguments: Sequence[Any], memory: Any, results: Any, stream: Any) -> None:
         """Put the work into a stream: inputs and blocks are arrays of the device, `results` is memory."""

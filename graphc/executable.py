@@ -32,7 +32,6 @@ class Executable(ABC):
         self.graph = graph
         self.names = naming(graph)
         self.input_names = tuple(self.names[node] for node in graph.inputs)
-        self.block_names = tuple(self.names[node] for node in graph.params)
         self.output_names = tuple(self.names[node] for node in graph.outputs)
 
     @abstractmethod

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from graphc.codegen.cuda.emit import PRECISIONS
+
 
 class UsageError(Exception):
     """A command line that says something which is not there."""
@@ -49,7 +51,7 @@ def _names(text: str) -> list[str]:
 
 OPTIONS: Mapping[str, Option] = {
     "target": Option("cpu", _choice("cpu", "cuda", "interpret")),
-    "matmul_precision": Option("float32", _choice("float32", "tensorfloat32", "bfloat16")),
+    "matmul_precision": Option("float32", _choice(*PRECISIONS)),
     "deterministic": Option("false", _choice("false", "true")),
     "seed": Option("0", _number(int, "an integer from 0", lambda value: value >= 0)),
     "threads": Option("0", _number(int, "a number of threads, 0 for all", lambda value: value >= 0)),

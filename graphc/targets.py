@@ -70,6 +70,6 @@ def as_target(target: Any) -> Target:
     """
     if isinstance(target, Target):
         return target
-    if target not in TARGETS:
+    if not isinstance(target, str) or target not in TARGETS:
         raise CompileValueError(unknown_name(str(target), TARGETS, "target"))
     return TARGETS[target]

@@ -44,9 +44,9 @@ def independent(loop: Loop, own_memory: Collection[Buffer] = ()) -> bool:
         match each:
             case Accumulate(atomic=True):
                 pass
-            case Store(buffer=buffer) | Accumulate(target=Buffer() as buffer) if buffer.root.space == "local":
-                pass
-            case Store(buffer=buffer) | Accumulate(target=Buffer() as buffer) if buffer in own_memory:
+            case Store(buffer=buffer) | Accumulate(target=Buffer() as buffer) if (
+                buffer in own_memory or buffer.root.space == "local"
+            ):
                 pass
             case Store(buffer=buffer, index=index) | Accumulate(target=Buffer() as buffer, index=index):
                 if not is_own(index, own):

@@ -36,13 +36,14 @@ from graphc.passes.deal import WARP, blocks_for, enough, length, on_threads, thr
 from graphc.passes.fission import apart, independent, moved, with_free_rows
 from graphc.passes.flatten import Shapes, flattened
 from graphc.passes.in_place import reuse_in_place
-from graphc.passes.join import MOST_SHARED, joined
+from graphc.passes.join import MOST_SHARED, joined, shared_bytes
 from graphc.passes.rows import pieces_of
 from graphc.passes.sorted_scatter import sorted_scatter
 from graphc.passes.sorting import with_scratch
 from graphc.passes.stages import free_name, rewritten
 from graphc.passes.threads import Splitting, accumulated, local_names, outermost_rows, why_not_split, work
 
+# (None of these numbers is measured.)
 # Bytes of scratch that a block keeps in the memory that its threads share: a third of what every card has for a block.
 SHARED = 16_384
 # Elements that a thread may keep for itself: in its registers, and few enough to sum up over all threads at the end.
@@ -153,7 +154,7 @@ class MapToGrid:
             blocks = min(blocks, blocks_for(rows, threads))
         if blocks == 1:
             return [self._on_one_block(kernel)]
-        kept = dict.fromkeys(_fitting(sums, MOST_SHARED - _shared(kernel)), "shared")
+        kept = dict.fromkeys(_fitting(sums, MOST_SHARED - shared_bytes(kernel)), "shared")
         first, *rest = Splitting(kernel, blocks, taken, "blocks", cut, kept).kernels()
         return [_of_threads(first, threads), *rest]
 
@@ -254,10 +255,6 @@ def _with_shared(kernel: Kernel) -> Kernel:
             left -= size
             new[buffer] = replace(buffer, space="shared")
     return moved(kernel, new)
-
-
-def _shared(kernel: Kernel) -> int:
-    return sum(nominal(each.nbytes) for each in kernel.buffers if each.space == "shared")
 
 
 def _fitting(buffers: Collection[Buffer], room: int) -> Iterator[Buffer]:

@@ -108,13 +108,14 @@ def _is_small(kernel: Kernel) -> bool:
 
 def _is_too_large(first: Kernel, second: Kernel) -> bool:
     return (
-        _shared(first) + _shared(second) > MOST_SHARED
+        shared_bytes(first) + shared_bytes(second) > MOST_SHARED
         or len({*first.buffers, *second.buffers}) > MOST_BUFFERS
         or sum(1 for kernel in (first, second) for _ in walk(kernel.body)) > MOST_STATEMENTS
     )
 
 
-def _shared(kernel: Kernel) -> int:
+def shared_bytes(kernel: Kernel) -> int:
+    """Bytes that the threads of a block share in a kernel."""
     return sum(nominal(each.nbytes) for each in kernel.buffers if each.space == "shared")
 
 

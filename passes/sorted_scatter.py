@@ -7,7 +7,7 @@ they are those of NumPy's ``add.at``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from graphc.ir.loops import (
     axis,
 )
 from graphc.passes.stages import Axes, free_name, identity, nested
+from graphc.passes.threads import needed, used
 
 INT = np.dtype("int64")
 
@@ -55,15 +56,16 @@ def sorted_scatter(step: Step, taken: set[str]) -> tuple[Step, ...]:
 
     positions = Buffer(new("positions"), INT, tuple(extent for _, extent in rows), "arena")
     at = free_name("position", {*_scalars(body), *(name for name, _ in axes)})
-    located = (*_needed(body, position.variables), IndexValue(at, position, INT), Store(positions, identity(rows), at))
+    last: tuple[Statement, ...] = IndexValue(at, position, INT), Store(positions, identity(rows), at)
+    located = (*needed(body, last), *last)
     origin = f"{target.name}: where it is added to"
     steps: list[Step] = [Kernel(positions.name, nested(rows, located, "parallel"), origin)]
 
     values = _as_they_stand(axes, body, change)
     if values is None:
         values = Buffer(new("updates"), target.dtype, tuple(extent for _, extent in axes), "arena")
-        names = (change.value,) if isinstance(change.value, str) else ()
-        stored = (*_needed(body, names), Store(values, identity(axes), change.value))
+        last = (Store(values, identity(axes), change.value),)
+        stored = (*needed(body, last), *last)
         steps.append(Kernel(values.name, nested(axes, stored, "parallel"), f"{target.name}: what is added"))
 
     keys, count = positions, product(positions.shape)
@@ -94,7 +96,7 @@ def _scatter(kernel: Kernel) -> tuple[Axes, tuple[Statement, ...], Accumulate] |
     return None
 
 
-def _rows(axes: Axes, body: Sequence[Statement], change: Accumulate) -> tuple[Axes, Affine]:
+def _rows(axes: Axes, body: tuple[Statement, ...], change: Accumulate) -> tuple[Axes, Affine]:
     """The outer axes over what goes somewhere as a whole, side by side; and where in the target it begins.
 
     These are the axes that gathered indices depend on. Where what the others go over does not stand side by side in the
@@ -105,7 +107,7 @@ def _rows(axes: Axes, body: Sequence[Statement], change: Accumulate) -> tuple[Ax
     flat = Affine()
     for place, position in enumerate(change.index):
         flat += position * product(shape[place + 1 :])
-    gathered = _variables(_needed(body, flat.variables))
+    gathered = {name for each in needed(body, (IndexValue("", flat, INT),)) for name in used(each)}
     depth = max((place + 1 for place, (name, _) in enumerate(axes) if name in gathered), default=0)
     inner = axes[depth:]
     beside = Affine()
@@ -125,31 +127,6 @@ def _as_they_stand(axes: Axes, body: Sequence[Statement], change: Accumulate) ->
             whole = each.buffer.shape == tuple(extent for _, extent in axes)
             return each.buffer if whole and each.index == identity(axes) else None
     return None
-
-
-def _needed(body: Sequence[Statement], names: Collection[str]) -> tuple[Statement, ...]:
-    """The statements of a straight body that compute scalars, with what these are made of."""
-    wanted, kept = set(names), list[Statement]()
-    for each in reversed(body):
-        if getattr(each, "name", None) in wanted:
-            kept.append(each)
-            wanted |= _variables((each,))
-    return tuple(reversed(kept))
-
-
-def _variables(body: Sequence[Statement]) -> set[str]:
-    """The axes and scalars that statements of a straight body read."""
-    found: set[str] = set()
-    for each in body:
-        match each:
-            case Let(args=args):
-                found |= {arg for arg in args if isinstance(arg, str)}
-            case IndexValue(index=index):
-                found |= set(index.variables)
-            case Load(index=index, mask=mask):
-                found |= {name for position in index for name in position.variables}
-                found |= {mask} if mask is not None else set()
-    return found
 
 
 def _scalars(body: Sequence[Statement]) -> set[str]:

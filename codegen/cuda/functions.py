@@ -50,11 +50,7 @@ class Kernel:
 
 def kernel(*types: numba.types.Type) -> Callable[[Callable[..., None]], Kernel]:
     """Make a decorator for a kernel that takes arguments of these types."""
-    return partial(_declared, types)
-
-
-def _declared(types: tuple[numba.types.Type, ...], function: Callable[..., None]) -> Kernel:
-    return Kernel(function, types)
+    return partial(Kernel, declared=types)
 
 
 # Taken into the kernel before types are known: nothing of it is compiled by itself, which would need a device.

@@ -6,18 +6,22 @@ numba-cuda's simulator has none of these: there memory is the host's, and record
 from __future__ import annotations
 
 import functools
+import math
 import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 from numba import cuda
 
 from graphc.codegen.cuda.functions import SIMULATED
 from graphc.ir.errors import DeviceError, DeviceMemoryError, FeedValueError, GraphcError
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 # What the driver says once a kernel went wrong; from then on it says so of all that it is asked in this process.
 _FAULTS = frozenset(
@@ -27,6 +31,34 @@ _FAULTS = frozenset(
         "HARDWARE_STACK_ERROR", "LAUNCH_FAILED", "LAUNCH_TIMEOUT", "ASSERT", "ECC_UNCORRECTABLE",
     )
 )  # fmt: skip
+
+
+def _raise_explained(error: Exception, needed: str = "its work needs more than there is") -> NoReturn:
+    """Raise what the driver's error means (its class depends on the bindings' version); the error where that is all."""
+    found = re.search(r"CUDA_ERROR_\w+", str(error))
+    if found is None or isinstance(error, GraphcError):
+        raise error
+    if found[0] == "CUDA_ERROR_OUT_OF_MEMORY":
+        raise DeviceMemoryError(f"out of device memory: {needed}") from error
+    if found[0] not in _FAULTS:
+        raise error
+    raise DeviceError(
+        f"a kernel failed on the device ({found[0]}), in this call or in one before it",
+        hint="this process cannot use the device any more: start it again; with CUDA_LAUNCH_BLOCKING=1 the call that "
+        "fails is the one that is to blame",
+    ) from error
+
+
+def _explained(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The function with errors that say what the driver's mean."""
+
+    def explained(*args: _P.args, **options: _P.kwargs) -> _R:
+        try:
+            return function(*args, **options)
+        except Exception as error:
+            _raise_explained(error)
+
+    return functools.update_wrapper(explained, function)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +148,10 @@ class Queue:
         memory = self._pool.allocate(max(1, nbytes), stream=self.stream)
         return cuda.as_cuda_array(Memory(int(memory.handle), (nbytes,), np.dtype(np.uint8), memory))
 
+    def new(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        """An uninitialised C-contiguous array in memory of its own."""
+        return self.subarray(self.empty(dtype.itemsize * math.prod(shape)), 0, shape, dtype)
+
     def subarray(self, buffer: Any, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         """A C-contiguous array in a buffer's memory, from a byte on."""
         return cuda.as_cuda_array(Memory(address(buffer) + offset, shape, dtype, buffer))
@@ -190,23 +226,23 @@ class Queue:
         self.wait()
         return values
 
+    @_explained
     def _copy(self, to: int, source: int, nbytes: int) -> None:
         from cuda.bindings import driver
 
         if nbytes:
             (status,) = driver.cuMemcpyAsync(to, source, nbytes, self._handle)
             if status != driver.CUresult.CUDA_SUCCESS:
-                _raise_explained(RuntimeError(status.name))
+                raise RuntimeError(status.name)
 
+    @_explained
     def run(self, work: Callable[[Any], Any]) -> bool:
         """Let `work` put something into the stream; whether that can be recorded, since the host computed nothing."""
         before = self.host_calls
-        try:
-            work(self.stream)
-        except Exception as error:
-            _raise_explained(error)
+        work(self.stream)
         return self.host_calls == before
 
+    @_explained
     def recorded(self, work: Callable[[Any], Any]) -> Callable[[], None]:
         """What does again what `work` puts into the stream that it is given, which does not happen now.
 
@@ -220,18 +256,10 @@ class Queue:
             finally:
                 builder.end_building()
             graph = builder.complete()
-        except Exception as error:
-            _raise_explained(error)
         finally:
             builder.close()
-
-        def replay() -> None:
-            try:
-                graph.launch(self.stream)
-            except Exception as error:
-                _raise_explained(error)
-
-        return replay
+        replay: Callable[[], None] = functools.partial(graph.launch, self.stream)
+        return _explained(replay)
 
     def lent(self, memory: Any, places: Sequence[tuple[int, tuple[int, ...], np.dtype]]) -> Lent | None:
         """Arrays in some memory that tell whether somebody holds them; None where that cannot be known."""
@@ -240,12 +268,10 @@ class Queue:
         arrays = tuple(map(cuda.as_cuda_array, tokens))
         return Lent(arrays, (*tokens, *(array.gpu_data for array in arrays)))
 
+    @_explained
     def wait(self) -> None:
         """Wait until all work is done."""
-        try:
-            self.stream.sync()
-        except Exception as error:
-            _raise_explained(error)
+        self.stream.sync()
 
 
 class SimulatedQueue(Queue):
@@ -259,7 +285,7 @@ class SimulatedQueue(Queue):
 
     def subarray(self, buffer: Any, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         """A part of a buffer."""
-        nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        nbytes = dtype.itemsize * math.prod(shape)
         flat = buffer.reshape(buffer.size).view(np.uint8)
         return flat[offset : offset + nbytes].view(dtype).reshape(shape)
 
@@ -328,19 +354,3 @@ _FIRST = threading.Lock()
 @functools.cache
 def _queue(device: int) -> Queue:
     return SimulatedQueue() if SIMULATED else Queue(device)
-
-
-def _raise_explained(error: Exception, needed: str = "its work needs more than there is") -> NoReturn:
-    """Raise what the driver's error means (its class depends on the bindings' version); the error where that is all."""
-    found = re.search(r"CUDA_ERROR_\w+", str(error))
-    if found is None or isinstance(error, GraphcError):
-        raise error
-    if found[0] == "CUDA_ERROR_OUT_OF_MEMORY":
-        raise DeviceMemoryError(f"out of device memory: {needed}") from error
-    if found[0] not in _FAULTS:
-        raise error
-    raise DeviceError(
-        f"a kernel failed on the device ({found[0]}), in this call or in one before it",
-        hint="this process cannot use the device any more: start it again; with CUDA_LAUNCH_BLOCKING=1 the call that "
-        "fails is the one that is to blame",
-    ) from error
