@@ -113,7 +113,8 @@ def environment(tmp_path: Path) -> Path:
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if not entry.name.startswith(("graphc", "__editable__")):
             (dependencies / entry.name).symlink_to(entry)
-    (site_packages(home) / "dependencies.pth").write_text(f"{dependencies}\n")
+    # (As a folder of packages, not a plain path: numba-cuda takes numba.cuda's place by a .pth file of its own.)
+    (site_packages(home) / "dependencies.pth").write_text(f"import site; site.addsitedir({str(dependencies)!r})\n")
     return home
 
 
