@@ -42,8 +42,10 @@ CUDA_IMPORTS: dict[str, str] = {
     ),
     **dict.fromkeys(("add_at", "argsort", "searchsorted"), f"{_CUDA}.sorting"),
     **dict.fromkeys(("check_index", "subarray"), f"{_CUDA}.runtime"),
-    **dict.fromkeys(("kernel", "piece", "threads_between", "threads_over", "within"), f"{_CUDA}.functions"),
+    **dict.fromkeys(("kernel", "left_over", "piece", "threads_between", "threads_over", "within"), f"{_CUDA}.functions"),
     **dict.fromkeys(("block_all", "block_any"), f"{_CUDA}.functions"),
+    **{f"{each}_{lanes}": f"{_CUDA}.lanes" for each in ("load", "store") for lanes in (2, 4, 8)},
+    **dict.fromkeys(("LANES_ALIGNMENT",), f"{_CUDA}.lanes"),
     **{
         f"block_{each}{where}": f"{_CUDA}.functions"
         for each in ("sum", "product", "max", "min")

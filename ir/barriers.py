@@ -28,10 +28,10 @@ from graphc.ir.loops import (
     walk,
 )
 
-# How a loop that is dealt out says which thread has an element: the loop's extents and pieces, and for each of its axes
-# the position of the index where it stands alone; and the buffer, since in another alias of the same memory equal
-# indices mean other elements. None: any thread may have it.
-Owner: TypeAlias = "tuple[tuple[tuple[Extent, object], ...], tuple[int, ...], Buffer] | None"
+# How a loop that is dealt out says which thread has an element: the loop's extents, pieces and lanes, and for each of
+# its axes the position of the index where it stands alone; and the buffer, since in another alias of the same memory
+# equal indices mean other elements. None: any thread may have it.
+Owner: TypeAlias = "tuple[tuple[tuple[Extent, object, int], ...], tuple[int, ...], Buffer] | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,5 +124,5 @@ def _owner(loops: Iterable[Loop], index: Index, buffer: Buffer) -> Owner:
         if not alone:
             return None
         places.append(alone[0])
-    return tuple((loop.extent, loop.share) for loop in loops), tuple(places), buffer
+    return tuple((loop.extent, loop.share, loop.lanes) for loop in loops), tuple(places), buffer
 

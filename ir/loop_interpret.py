@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -128,9 +129,20 @@ class _Machine:
 
     def iterations(self, loop: Loop) -> Iterator[Statement]:
         """The statements of a loop's body, over and over, with the axis set."""
-        for position in self.piece(loop.extent, loop.share):
+        for position in self.positions(loop):
             self.values[loop.axis] = position
             yield from loop.body
+
+    def positions(self, loop: Loop) -> Iterable[int]:
+        """The iterations of a loop, or of the piece of it that an axis says: groups of its lanes, and what is left."""
+        if loop.lanes == 1:
+            return self.piece(loop.extent, loop.share)
+        groups = self.piece(loop.extent // loop.lanes, loop.share)
+        rest, size = self.piece(loop.extent % loop.lanes, loop.share), self.size(loop.extent)
+        start = size - size % loop.lanes
+        return chain(
+            range(groups.start * loop.lanes, groups.stop * loop.lanes), range(start + rest.start, start + rest.stop)
+        )
 
     def piece(self, extent: Extent, share: tuple[str, Extent] | None) -> range:
         """All of an extent, or the piece of it that an axis says."""

@@ -136,7 +136,7 @@ def statement_text(statement: Statement, dims: Collection[str] = ()) -> str:
         case Accumulate(str(name), _, op, value):
             return f"{name_text(name)} {COMBINE_SIGNS[op]} {_value(value, None)}"
         case Loop(variable, extent, kind, share=share, threads=threads):
-            each = f" of {threads}" if threads else ""
+            each = f" of {threads}" if threads else f" by {statement.lanes}" if statement.lanes > 1 else ""
             return f"for {name_text(variable)} in {extent_text(extent)} {kind}{each}{_piece(share)} {{"
         case Product(a, b, out, share=share):
             flags = f"transpose_b={value_text(statement.transpose_b)}, accumulate={value_text(statement.accumulate)}"
@@ -390,9 +390,10 @@ class _ProgramParser(Parser):
             self.expected(" or ".join(KINDS))
         kind = self.advance().text
         threads = int(self.number(np.dtype("int64"))) if self.accept("of") else 0
+        lanes = int(self.number(np.dtype("int64"))) if self.accept("by") else 1
         share = self.share() if self.at("piece") else None
         self.expect("{")
-        return Loop(variable, extent, kind, self.nested(self.body), share, threads)
+        return Loop(variable, extent, kind, self.nested(self.body), share, threads, lanes)
 
     def share(self) -> tuple[str, Extent]:
         self.expect("piece", "'piece', and whose: a product stands for some of its rows")

@@ -234,6 +234,8 @@ def _loop(loop: Loop, scope: _Scope) -> Iterator[str]:
         yield f"has a loop of kind {loop.kind} that is not the outermost one, or of no fixed extent"
     if (loop.kind == "blocks") != (loop.threads > 0) or loop.threads & (loop.threads - 1) or loop.threads > 1024:
         yield f"has {loop.threads} threads in a loop of kind {loop.kind}: blocks have a power of two, at most 1024"
+    if loop.lanes != 1 and (loop.kind != "threads" or outermost or any(isinstance(each, Loop) for each in loop.body)):
+        yield f"has {loop.lanes} lanes in a loop of kind {loop.kind}: only threads run scalar statements together"
     yield from _shared(loop.axis, loop.share, scope)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from graphc.ir.dims import Dim, Extent, extent_names, product
+from graphc.ir.dims import Dim, Extent, extent_names, nominal, product
 from graphc.ir.factorizations import ROUTINES
 from graphc.ir.types import Shape, TensorType
 
@@ -62,6 +62,21 @@ class Buffer:
             buffer = buffer.base
             start = start + buffer.offset
         return start
+
+    def position(self, index: Index) -> Affine:
+        """Where an element stands, counted from the buffer's first."""
+        found = Affine()
+        for place, each in enumerate(index):
+            found += each * product(self.shape[place + 1 :])
+        return found
+
+    def may_overlap(self, other: Buffer) -> bool:
+        """Whether two buffers may have an element in common: two parts of one lie apart where their offsets say so."""
+        if self == other or self.root != other.root:
+            return self == other
+        low, high = sorted((self, other), key=lambda each: nominal(each.start))
+        gap = high.start - low.start - low.type.size
+        return not isinstance(gap, int) or gap < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +222,10 @@ class Loop:
 
     With `share`, (the axis of a loop around it, that loop's extent), the loop runs over one of that many equal pieces
     of its extent: the one that the axis says.
+
+    With several `lanes`, one of kind threads: neighbouring iterations, that many, run on one thread together, which
+    reads all that they load of its neighbours in memory before it stores what they store there. Pieces are of such
+    groups, and of the few iterations that are left over.
     """
 
     axis: str
@@ -215,6 +234,7 @@ class Loop:
     body: tuple[Statement, ...]
     share: tuple[str, Extent] | None = None
     threads: int = 0
+    lanes: int = 1
 
 
 KINDS = ("parallel", "serial", "reduce", "threads", "blocks")

@@ -62,7 +62,7 @@ def independent(loop: Loop, own_memory: Collection[Buffer] = ()) -> bool:
         if not (summed - declared).isdisjoint(used(each)):
             return False
     return all(
-        one[0] == other[0] and _meet(one[1], other[1], own)
+        not one[0].may_overlap(other[0]) or (one[0] == other[0] and _meet(one[1], other[1], own))
         for touched in stored.values()
         for one, other in combinations(touched, 2)
     )

@@ -37,6 +37,7 @@ from graphc.passes.fission import apart, independent, moved, with_free_rows
 from graphc.passes.flatten import Shapes, flattened
 from graphc.passes.in_place import reuse_in_place
 from graphc.passes.join import MOST_SHARED, joined, shared_bytes
+from graphc.passes.lanes import with_lanes
 from graphc.passes.rows import pieces_of
 from graphc.passes.sorted_scatter import sorted_scatter
 from graphc.passes.sorting import with_scratch
@@ -91,8 +92,8 @@ class MapToGrid:
                 steps.append(with_scratch(step))
             else:
                 steps += _in_memory(list(self._on_blocks(_in_turns(step, self.deterministic), shapes, refusals)))
-        done = tuple(with_barriers(on_threads(each)) if isinstance(each, Kernel) else each for each in joined(steps))
-        return replace(program, steps=done, refusals=(*program.refusals, *refusals))
+        done = [_dealt(each) if isinstance(each, Kernel) else each for each in joined(steps)]
+        return replace(program, steps=tuple(done), refusals=(*program.refusals, *refusals))
 
     def _on_blocks(self, kernel: Kernel, shapes: Shapes, refusals: list[str]) -> Iterator[Kernel]:
         """The kernels that do a kernel's work, each on a grid of blocks, or on one."""
@@ -177,6 +178,11 @@ class MapToGrid:
         kernel = _with_shared(kernel)
         kernel = replace(kernel, body=(Loop(part, 1, "blocks", kernel.body),))
         return _of_threads(kernel, threads_for_all(kernel.body, self.threads))
+
+
+def _dealt(kernel: Kernel) -> Kernel:
+    """A kernel on blocks with the work of each dealt out to its threads."""
+    return with_barriers(with_lanes(on_threads(kernel)))
 
 
 def _columns(kernel: Kernel) -> Loop | None:

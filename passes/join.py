@@ -80,7 +80,7 @@ def _touch_both(one: Step, other: Step) -> bool:
         return step.reads if isinstance(step, Call) and step.routine == "check_index" else step.writes
 
     pairs = (*product(changed(one), other.buffers), *product(changed(other), one.buffers))
-    return any(_overlap(*pair) for pair in pairs)
+    return any(one.may_overlap(other) for one, other in pairs)
 
 
 def _both(first: Kernel, second: Kernel) -> Kernel | None:
@@ -168,16 +168,7 @@ def _clashes(first: Kernel, second: Kernel) -> list[tuple[_Touch, _Touch]]:
     roots = {each.root for each in first.buffers} & {each.root for each in second.buffers}
     one, other = ([each for each in _touches(_grid(kernel)) if each.buffer.root in roots] for kernel in (first, second))
     pairs = (pair for pair in product(one, other) if pair[0].stores or pair[1].stores)
-    return [pair for pair in pairs if _overlap(pair[0].buffer, pair[1].buffer)]
-
-
-def _overlap(one: Buffer, other: Buffer) -> bool:
-    """Whether two buffers may have an element in common."""
-    if one == other or one.root != other.root:
-        return one == other
-    low, high = sorted((one, other), key=lambda each: nominal(each.start))
-    gap = high.start - low.start - low.type.size
-    return not isinstance(gap, int) or gap < 0
+    return [pair for pair in pairs if pair[0].buffer.may_overlap(pair[1].buffer)]
 
 
 def _in_one_block(pair: tuple[_Touch, _Touch]) -> bool:

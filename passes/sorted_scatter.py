@@ -103,10 +103,7 @@ def _rows(axes: Axes, body: tuple[Statement, ...], change: Accumulate) -> tuple[
     target, or rows may overlap there, each element is a row of its own.
     """
     assert isinstance(change.target, Buffer)
-    shape = change.target.shape
-    flat = Affine()
-    for place, position in enumerate(change.index):
-        flat += position * product(shape[place + 1 :])
+    flat = change.target.position(change.index)
     gathered = {name for each in needed(body, (IndexValue("", flat, INT),)) for name in used(each)}
     depth = max((place + 1 for place, (name, _) in enumerate(axes) if name in gathered), default=0)
     inner = axes[depth:]

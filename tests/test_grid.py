@@ -389,7 +389,8 @@ def test_few_long_rows_run_on_many_blocks() -> None:
 def test_elements_of_matrices_are_those_of_one_vector() -> None:
     x, y = (Input(("N", "M", 3), "float32", name=name) for name in "xy")
     source = declared_program(np.exp(x) + y, None, "cuda").source
-    assert "first, last = piece(part, 4224, 3 * (M * N))" in source
+    assert "first, last = piece(part, 4224, 3 * (M * N) // 4)" in source
+    assert "add_0_flat_lanes[lane] = exp(x_flat_lanes[lane]) + y_flat_lanes[lane]" in source
     assert "add_0_flat[i] = exp(x_flat[i]) + y_flat[i]" in source
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from gridded import from_device, on_grid
-from lowered import Case
+from laned import PROGRAMS, lanes_of
+from lowered import Case, expected_values
 from numba.core import config
 from test_ops_compiled import FAMILIES, check, check_adjoints, combined, grouped
 
@@ -60,6 +61,16 @@ def test_ops(family: str, dtype: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_adjoints(family: str, dtype: str) -> None:
     check_adjoints(family, dtype, run)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_lanes(name: str) -> None:
+    case = PROGRAMS[name].case()
+    program = on_grid(case.graph, 2, min(THREADS, 32))
+    assert lanes_of(program) == PROGRAMS[name].lanes
+    found = from_device(program, case)
+    for key, expected in expected_values(case).items():
+        close(found[key].view(expected.dtype).astype(float), expected.astype(float))
 
 
 # programs -------------------------------------------------------------------------------------------------------------

@@ -58,6 +58,19 @@ def test_feeds_by_dlpack(size: int) -> None:
         program(x=Exported(cuda.to_device(np.ones(size))))
 
 
+@pytest.mark.parametrize("size", [6, 40_000])
+def test_feeds_that_begin_between_what_is_loaded_at_once(size: int) -> None:
+    """They are copied, in every way in which a device array comes in."""
+    program = graphc.compile(x + 1, target="cuda")
+    array = cuda.to_device(values(size + 1))[1:]
+    for _ in range(4):
+        assert program(x=array).copy_to_host().tolist() == (values(size + 1)[1:] + 1).tolist()
+    weight = Param(np.zeros((), np.float32), name="weight")
+    trainer = Trainer(np.mean((x - weight) ** 2), SGD(0.5), target="cuda")
+    trainer.fit({"x": array}, epochs=1, batch_size=size)
+    np.testing.assert_allclose(trainer.params["weight"], values(size + 1)[1:].mean(), rtol=1e-5)
+
+
 def test_feeds_of_the_host_by_dlpack() -> None:
     class OnHost:
         def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:

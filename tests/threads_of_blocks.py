@@ -87,9 +87,9 @@ class _Threads(_Machine):
             if isinstance(statement, Loop):
                 is_dealt = statement.kind == "threads"
                 loops, inner = nest(statement) if is_dealt else ((statement,), statement.body)
-                ranges = [self.piece(loop.extent, loop.share) for loop in loops]
+                ranges = [self.positions(loop) for loop in loops]
                 for place, positions in enumerate(product(*ranges)):
-                    if not is_dealt or place % self.threads == thread:
+                    if not is_dealt or place // loops[-1].lanes % self.threads == thread:
                         self.values |= zip((loop.axis for loop in loops), positions, strict=True)
                         yield from self.body(inner, thread, dealt or is_dealt)
             elif isinstance(statement, Barrier | Combine):

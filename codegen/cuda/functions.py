@@ -63,6 +63,14 @@ def piece(part: int, parts: int, size: int) -> tuple[int, int]:
     return part * size // parts, (part + 1) * size // parts
 
 
+@_device
+def left_over(lanes: int, part: int, parts: int, size: int) -> tuple[int, int]:
+    """Where a part's piece begins and ends of those of `size` that make no whole group of lanes."""
+    start = size // lanes * lanes
+    first, last = piece(part, parts, size - start)
+    return start + first, start + last
+
+
 if SIMULATED:
 
     @_device

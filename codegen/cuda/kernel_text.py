@@ -7,12 +7,13 @@ these combine, and memory that they share.
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from graphc.codegen.cuda.totals import Places
-from graphc.codegen.expressions import affine, call, extent, number
+from graphc.codegen.expressions import affine, call, extent, number, subscript
 from graphc.codegen.kernel_text import KernelPrinter, KernelText, unparse
 from graphc.codegen.names import TYPE_ALIASES, dtype_name, stored
 from graphc.ir.barriers import nest
@@ -22,10 +23,12 @@ from graphc.ir.loops import (
     ON_CHIP,
     Accumulate,
     Accumulator,
+    Affine,
     Barrier,
     Buffer,
     Combine,
     Const,
+    Index,
     IndexValue,
     Let,
     Load,
@@ -33,6 +36,7 @@ from graphc.ir.loops import (
     Statement,
     walk,
 )
+from graphc.passes.lanes import Element, moved_at_once, touched
 
 # How the threads of a block combine their totals, and take turns at an element.
 _TOGETHER = {
@@ -46,15 +50,19 @@ class CudaPrinter(KernelPrinter):
     """The state of printing one kernel on a grid."""
 
     counter: np.dtype = np.dtype("int64")
+    moved: Mapping[Element, str] = MappingProxyType({})  # what the lanes of the loop at hand have in registers
 
     def text(self) -> KernelText:
         """Print."""
         grid = self.kernel.grid
         assert grid is not None
         self.threads = grid.threads
+        self.lane_arrays = self._in_registers(grid.body)
+        moved = {buffer for arrays in self.lane_arrays.values() for buffer, _ in arrays}
         on_chip = [buffer for buffer in self.kernel.buffers if buffer.space in ON_CHIP]
         for buffer in on_chip:
-            array = f"cuda.{buffer.space}.array({self._static(buffer)}, {dtype_name(buffer.dtype)})"
+            aligned = ", LANES_ALIGNMENT" if buffer in moved else ""
+            array = f"cuda.{buffer.space}.array({self._static(buffer)}, {dtype_name(buffer.dtype)}{aligned})"
             self.line(f"{self.buffers[buffer]} = {array}")
         dtypes = {each.name: each.initial.dtype for each in walk(grid.body) if isinstance(each, Accumulator)}
         self.places = Places.in_body(grid.body)
@@ -81,6 +89,7 @@ class CudaPrinter(KernelPrinter):
             return
         self.spill(self.pending)
         loops, body = nest(loop)
+        axis = self._counter(loops[-1])
         if len(loops) == 1 and loop.extent == 1 and loop.share is None:
             self.line("if cuda.threadIdx.x == 0:")
             self.indent += 1
@@ -88,12 +97,17 @@ class CudaPrinter(KernelPrinter):
                 self.line(f"{self.names[loop.axis]} = 0")
         elif len(loops) == 1:
             function = "threads_over" if loop.share is None else "threads_between"
-            self.line(f"for {self.names[loop.axis]} in {function}({self._limits(loop)}, {self.threads}):")
+            self.line(f"for {axis} in {function}({self._limits(loop)}, {self.threads}):")
             self.indent += 1
         else:
             self._as_one(loops)
-        self.block(body)
+        if loops[-1].lanes == 1:
+            self.block(body)
+        else:
+            self._in_lanes(loops[-1])
         self.indent -= 1
+        if loop.extent % loop.lanes != 0:
+            self._left_over(loop)
 
     def together(self, statement: Combine | Barrier) -> None:
         """A total of all threads, or a barrier."""
@@ -126,10 +140,10 @@ class CudaPrinter(KernelPrinter):
         return f"{_IN_TURNS[statement.op]}({target}, {unparse(at)}, {value})"
 
     def _limits(self, loop: Loop) -> str:
-        """What a loop goes through: a number of iterations, or where a piece begins and ends."""
+        """What a loop goes through: a number of iterations (or of groups of them), or where a piece begins and ends."""
         if loop.share is None:
-            return unparse(extent(loop.extent, self.dims))
-        return self.piece(loop.share, loop.extent)
+            return unparse(extent(loop.extent // loop.lanes, self.dims))
+        return self.piece(loop.share, loop.extent // loop.lanes)
 
     def _as_one(self, loops: Sequence[Loop]) -> None:
         """The head of one loop over all iterations of some, and the axes of each."""
@@ -138,7 +152,7 @@ class CudaPrinter(KernelPrinter):
         for loop in loops:
             first, _, last = self._limits(loop).partition(", ")
             firsts.append(f"{first} + " if last else "")
-            sizes.append(f"({last} - {first})" if last else unparse(extent(loop.extent, self.dims)))
+            sizes.append(f"({last} - {first})" if last else first)
         place = self.claim("place")
         sizes = [size if size.isidentifier() or size.isdigit() or size[0] == "(" else f"({size})" for size in sizes]
         self.line(f"for {place} in threads_over({' * '.join(sizes)}, {self.threads}):")
@@ -148,7 +162,76 @@ class CudaPrinter(KernelPrinter):
             whole = " * ".join(inner)
             step = place if not inner else f"{place} // {whole if len(inner) == 1 else f'({whole})'}"
             position = f"{firsts[k]}{step}" if k == 0 else f"{firsts[k]}{step} % {sizes[k]}"
-            self.line(f"{self.names[loop.axis]} = {position}")
+            self.line(f"{self._counter(loop)} = {position}")
+
+    def _counter(self, loop: Loop) -> str:
+        """What counts a loop's iterations, or groups of them."""
+        return self.names[loop.axis] if loop.lanes == 1 else self.group
+
+    def _in_registers(self, body: tuple[Statement, ...]) -> dict[int, dict[Element, str]]:
+        """The arrays that hold what the lanes of each loop move at once; loops after each other have the same ones."""
+        loops = [each for each in walk(body) if isinstance(each, Loop) and each.lanes > 1]
+        if loops:
+            self.group, self.lane = self.claim("group"), self.claim("lane")
+        names: dict[tuple[Buffer, int, int], str] = {}
+        found: dict[int, dict[Element, str]] = {}
+        for loop in loops:
+            moves = moved_at_once(loop)
+            arrays: dict[Element, str] = {}
+            for element in dict.fromkeys((*moves.loaded, *moves.stored)):
+                buffer = element[0]
+                key = buffer, loop.lanes, [other for other, _ in arrays].count(buffer)
+                if key not in names:
+                    names[key] = self.claim(f"{buffer.name}_lanes")
+                    self.line(f"{names[key]} = cuda.local.array({loop.lanes}, {dtype_name(buffer.dtype)})")
+                arrays[element] = names[key]
+            found[id(loop)] = arrays
+        return found
+
+    def _in_lanes(self, loop: Loop) -> None:
+        """What lanes have in common and load at once; a loop over them, for the compiler to unroll; what they store."""
+        moves, arrays = moved_at_once(loop), self.lane_arrays[id(loop)]
+        if moves.common:
+            self.block(moves.common)
+        for element in moves.loaded:
+            self.line(f"load_{loop.lanes}({self._neighbours(loop, element)}, {arrays[element]})")
+        self.line(f"for {self.lane} in range({loop.lanes}):")
+        self.indent += 1
+        if _reads([each for each in moves.own if arrays.keys().isdisjoint(touched(each))], loop.axis):
+            self.line(f"{self.names[loop.axis]} = {loop.lanes} * {self.group} + {self.lane}")
+        self.moved = arrays
+        self.block(moves.own)
+        self.moved = {}
+        self.indent -= 1
+        for element in moves.stored:
+            self.line(f"store_{loop.lanes}({self._neighbours(loop, element)}, {arrays[element]})")
+
+    def _neighbours(self, loop: Loop, element: Element) -> str:
+        """An array, and the index of the first element of a group."""
+        buffer, index = element
+        positions: list[ast.expr] = []
+        for each in index:
+            first = Affine(tuple((name, by * loop.lanes if name == loop.axis else by) for name, by in each.terms))
+            variables = {**self.variables(each), loop.axis: ast.Name(self.group)}
+            positions.append(affine(first + each.offset, variables, self.dims))
+        at = positions[0] if len(positions) == 1 else ast.Tuple(positions)
+        return f"{self.buffers[buffer]}, {unparse(at)}"
+
+    def _left_over(self, loop: Loop) -> None:
+        """The iterations that make no whole group, one by one."""
+        part, parts = ("0", 1) if loop.share is None else (self.names[loop.share[0]], loop.share[1])
+        count, size = (unparse(extent(each, self.dims)) for each in (parts, loop.extent))
+        first, last = self.claim("first_left"), self.claim("last_left")
+        self.line(f"{first}, {last} = left_over({loop.lanes}, {part}, {count}, {size})")
+        self.line(f"for {self.names[loop.axis]} in threads_between({first}, {last}, {self.threads}):")
+        self.indent += 1
+        self.block(loop.body)
+        self.indent -= 1
+
+    def _element(self, buffer: Buffer, index: Index) -> ast.expr:
+        if (buffer, index) in self.moved:
+            return subscript(self.moved[buffer, index], [ast.Name(self.lane)])
+        return super()._element(buffer, index)
 
     def _static(self, buffer: Buffer) -> str:
         """The shape of memory on the chip, which is known when the kernel is compiled."""

@@ -19,6 +19,7 @@ from numba import cuda
 
 from graphc.codegen.cuda.functions import SIMULATED
 from graphc.ir.errors import DeviceError, DeviceMemoryError, FeedValueError, GraphcError
+from graphc.passes.lanes import ACCESS
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -159,6 +160,8 @@ class Queue:
     def taken(self, value: Any) -> Any:
         """An array of another library, by the CUDA array interface or DLPack, once what it waits for is done.
 
+        One that begins where several elements cannot be loaded at once is copied.
+
         Raises
         ------
         FeedError
@@ -174,7 +177,12 @@ class Queue:
             )
         dtype = np.dtype(np.uint16) if view.dtype.name == "bfloat16" else view.dtype
         strides = None if view.strides is None else tuple(stride * dtype.itemsize for stride in view.strides)
-        return cuda.as_cuda_array(Memory(view.ptr, tuple(view.shape), dtype, view, strides))
+        array = cuda.as_cuda_array(Memory(view.ptr, tuple(view.shape), dtype, view, strides))
+        if view.ptr % ACCESS == 0 or not array.is_c_contiguous():
+            return array
+        copy = self.new(array.shape, dtype)
+        self.copy(array, copy)
+        return copy
 
     def place(self, array: Any) -> int | None:
         """Where an array lies, which recorded work would find again; None where that cannot be known."""

@@ -1,0 +1,203 @@
+"""Lanes: neighbouring iterations that one thread runs together, so that one instruction moves what they all touch.
+
+A GPU's thread loads and stores up to 16 bytes at once where they lie side by side and begin at a multiple of their
+size. That matters most for small elements: bfloat16 by itself keeps half of the path to memory empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TypeAlias
+
+from graphc.ir.barriers import nest
+from graphc.ir.dims import Extent
+from graphc.ir.loops import (
+    Accumulate,
+    Buffer,
+    Comment,
+    Index,
+    IndexValue,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Statement,
+    Store,
+    walk,
+)
+from graphc.passes.deal import length
+from graphc.passes.inline import operation_cost
+from graphc.passes.threads import used
+
+# Bytes that one instruction moves for a thread; every buffer begins at a multiple of that.
+ACCESS = 16
+# The most iterations that a thread runs together, also of single bytes: each needs registers of its own.
+MOST = 8
+# Additions that an iteration may cost: where it computes more, memory waits for it. (By reasoning, not by measuring: an
+# H100 does some 35 of them in the time in which it loads four bytes.)
+MOST_WORK = 70
+
+Element: TypeAlias = "tuple[Buffer, Index]"
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What the lanes of a loop share.
+
+    Attributes
+    ----------
+    common
+        The statements that do not depend on the loop's axis.
+    own
+        The others.
+    loaded, stored
+        Elements of memory, in order, each with those of the neighbouring iterations beside it.
+    """
+
+    common: tuple[Statement, ...]
+    own: tuple[Statement, ...]
+    loaded: tuple[Element, ...]
+    stored: tuple[Element, ...]
+
+
+def with_lanes(kernel: Kernel) -> Kernel:
+    """The kernel with lanes for those loops on threads where all that lies side by side can be moved at once.
+
+    Loops agree that go through pieces of one extent, or else they would see other pieces; and those that touch what
+    the kernel stores, or else threads would wait for each other between them. A block that is alone waits for other
+    things than memory.
+    """
+    grid = kernel.grid
+    assert grid is not None
+    nests = list(_nests(grid.body)) if grid.extent != 1 else []
+    lanes = {id(loops[-1]): count for loops, body in nests if (count := _count(loops, body, grid.threads)) > 1}
+    stored = {buffer.root for buffer in kernel.writes if buffer.root.space != "local"}
+    tied: dict[object, list[Loop]] = {}
+    for each in walk(grid.body):
+        if isinstance(each, Loop) and each.share is not None:
+            tied.setdefault((each.share, each.extent), []).append(each)
+    for loops, body in nests:
+        for root in {buffer.root for each in walk(body) for buffer, _ in touched(each)} & stored:
+            tied.setdefault(root, []).append(loops[-1])
+    while torn := next((each for each in tied.values() if len({lanes.get(id(loop), 1) for loop in each}) > 1), None):
+        for loop in torn:
+            lanes.pop(id(loop), None)
+    return replace(kernel, body=(replace(grid, body=_marked(grid.body, lanes)),)) if lanes else kernel
+
+
+def moved_at_once(loop: Loop) -> Moves:
+    """What the lanes of a loop load and store at once, and what they all need for that."""
+    return _moves(loop.axis, loop.body)
+
+
+def _nests(body: tuple[Statement, ...]) -> Iterator[tuple[tuple[Loop, ...], tuple[Statement, ...]]]:
+    """Loops on threads that are dealt out as one, with what they do, but for what only one thread does."""
+    for each in body:
+        if isinstance(each, Loop) and each.extent != 1:
+            if each.kind == "threads":
+                yield nest(each)
+            else:
+                yield from _nests(each.body)
+
+
+def _count(loops: Sequence[Loop], body: tuple[Statement, ...], threads: int) -> int:
+    """How many lanes loops with this body can have; 1 where something stands in the way."""
+    axis = loops[-1].axis
+    straight = Let | IndexValue | Load | Store | Accumulate | Comment
+    if not all(isinstance(each, straight) for each in body):
+        return 1
+    if sum(operation_cost(each) for each in body if isinstance(each, Let)) > MOST_WORK:
+        return 1
+    moves = _moves(axis, body)
+    sizes = [buffer.dtype.itemsize for buffer, _ in (*moves.loaded, *moves.stored)]
+    if not sizes or not _in_order(body):
+        return 1
+    count = min(MOST, ACCESS // max(sizes))
+    varying = {axis, *(each.name for each in moves.own if isinstance(each, Let | IndexValue | Load))}
+    for each in body:
+        for buffer, index in touched(each):
+            if _is_near(axis, buffer, index) and not (
+                getattr(each, "mask", None) is None
+                and not getattr(each, "atomic", False)
+                and _is_aligned(buffer, index, varying - {axis}, axis, count)
+            ):
+                return 1
+    known = all(isinstance(loop.extent, int) for loop in loops)
+    idle = known and prod(map(length, loops)) < count * threads
+    whole = len(loops) == 1 or _is_multiple(loops[-1].extent, count)
+    return count if whole and not idle else 1
+
+
+def _moves(axis: str, body: tuple[Statement, ...]) -> Moves:
+    common, own = list[Statement](), list[Statement]()
+    varying = {axis}
+    loaded, stored = dict[Element, None](), dict[Element, None]()
+    for each in body:
+        if isinstance(each, Let | IndexValue | Load) and varying.isdisjoint(used(each)):
+            common.append(each)
+            continue
+        own.append(each)
+        if isinstance(each, Let | IndexValue | Load):
+            varying.add(each.name)
+        for buffer, index in touched(each):
+            if not _is_near(axis, buffer, index):
+                continue
+            if not isinstance(each, Store) and (buffer, index) not in stored:
+                loaded[buffer, index] = None
+            if not isinstance(each, Load):
+                stored[buffer, index] = None
+    return Moves(tuple(common), tuple(own), tuple(loaded), tuple(stored))
+
+
+def touched(statement: Statement) -> Iterator[Element]:
+    """The element that a statement touches in memory that a thread shares with others."""
+    match statement:
+        case Load(buffer=buffer, index=index) | Store(buffer=buffer, index=index):
+            pass
+        case Accumulate(target=Buffer() as buffer, index=index):
+            pass
+        case _:
+            return
+    if buffer.root.space != "local":
+        yield buffer, index
+
+
+def _is_near(axis: str, buffer: Buffer, index: Index) -> bool:
+    """Whether neighbouring iterations touch what lies close together, so that threads that run one each share it."""
+    step = dict(buffer.position(index).terms).get(axis, 0)
+    return isinstance(step, int) and 0 < abs(step) < MOST
+
+
+def _is_aligned(buffer: Buffer, index: Index, varying: set[str], axis: str, count: int) -> bool:
+    """Whether every group of so many neighbours lies side by side, from a multiple of its size on."""
+    position = buffer.position(index) + buffer.start
+    steps = dict(position.terms)
+    others = [step for name, step in steps.items() if name != axis]
+    known = varying.isdisjoint(steps) and all(axis not in each.variables for each in index[:-1])
+    return steps[axis] == 1 and known and all(_is_multiple(each, count) for each in (*others, position.offset))
+
+
+def _in_order(body: Sequence[Statement]) -> bool:
+    """Whether nothing is loaded from memory to which an iteration has stored something else before."""
+    stored: dict[Buffer, set[Element]] = {}
+    for each in body:
+        for buffer, index in touched(each):
+            before = stored.setdefault(buffer.root, set())
+            if not isinstance(each, Store) and before - {(buffer, index)}:
+                return False
+            if not isinstance(each, Load):
+                before.add((buffer, index))
+    return True
+
+
+def _is_multiple(extent: Extent, count: int) -> bool:
+    return extent % count == 0
+
+
+def _marked(body: tuple[Statement, ...], lanes: Mapping[int, int]) -> tuple[Statement, ...]:
+    return tuple(
+        replace(each, lanes=lanes.get(id(each), 1), body=_marked(each.body, lanes)) if isinstance(each, Loop) else each
+        for each in body
+    )
