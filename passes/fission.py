@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeGuard
 
-import networkx as nx
-
 from graphc.ir.loops import (
     SCRATCH,
     Accumulate,
@@ -172,7 +170,9 @@ def _groups(body: Sequence[Statement]) -> list[list[Statement]]:
 
     What shares a sum, or a scalar that follows from one, stays together; so do sums and what sets their start.
     """
-    order, bound = nx.DiGraph(), _bound(body)
+    import networkx  # 0.1 s, which programs for the CPU do without
+
+    order, bound = networkx.DiGraph(), _bound(body)
     acting = [
         place
         for place, each in enumerate(body)
@@ -186,9 +186,9 @@ def _groups(body: Sequence[Statement]) -> list[list[Statement]]:
                 order.add_edges_from([(earlier, later), (later, earlier)])
             elif facts[earlier].comes_before(facts[later]):
                 order.add_edge(earlier, later)
-    together = nx.condensation(order)
-    members = nx.get_node_attributes(together, "members")
-    sorted_groups = nx.lexicographical_topological_sort(together, key=lambda group: min(members[group]))
+    together = networkx.condensation(order)
+    members = networkx.get_node_attributes(together, "members")
+    sorted_groups = networkx.lexicographical_topological_sort(together, key=lambda group: min(members[group]))
     return [[body[place] for place in sorted(members[group])] for group in sorted_groups]
 
 

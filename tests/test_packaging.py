@@ -84,6 +84,16 @@ def test_import_leaves_slow_libraries_and_the_compiler_alone(checkout: Path, tmp
     assert [name for name in modules if name.startswith(("graphc.passes", "graphc.codegen"))] == []
 
 
+def test_a_call_on_the_processor_needs_no_library_for_others(checkout: Path, tmp_path: Path) -> None:
+    """None for GPUs, nor the one for what passes for these (and for gradients of their own) do with graphs."""
+    call = "x = graphc.Input((3,), name='x'); graphc.compile(np.sum(np.exp(x)), wrt=[x]).value_and_grad(x=np.ones(3))"
+    code = f"import graphc, sys, numpy as np; {call}; print(*sys.modules)"
+    modules = python(code, tmp_path, path=checkout).split()
+    assert "numba" in modules
+    assert {name for name in modules if name.split(".")[0] in ("networkx", "cuda", "nvmath")} == set()
+    assert [name for name in modules if name.startswith("numba.cuda")] == []
+
+
 def test_what_is_imported_later_is_there(checkout: Path, tmp_path: Path) -> None:
     code = "import graphc; print(*(f'{getattr(graphc, name)} {name in dir(graphc)}' for name in graphc.__all__))"
     assert "False" not in python(code, tmp_path, path=checkout)
