@@ -29,6 +29,9 @@ from graphc.passes.threads import Split
 
 # Elements of a matrix from which on a GPU's library multiplies better than a kernel that does other things too.
 SMALLEST_MATRIX = 64
+# In how many pieces a GPU runs a long scan: enough threads to keep memory busy, and few enough totals for one of them.
+# (Not measured.)
+SCAN_PIECES = 1024
 LANGUAGES: Mapping[type, Language] = {
     **TENSOR_LANGUAGES,
     Program: Language(verify_program, print_program, ".loops"),
@@ -96,8 +99,10 @@ def _for_cpu(options: EmitOptions, threads: int) -> tuple[Pass, ...]:
 
 
 def _for_cuda(options: CudaOptions) -> tuple[Pass, ...]:
+    at_once = options.grid.blocks * options.grid.threads
+    fuse = Fuse(row_blocks=False, scan_pieces=min(SCAN_PIECES, at_once))
     grid = MapToGrid(options.grid.blocks, options.grid.threads, deterministic=options.deterministic)
-    return Fuse(row_blocks=False), grid, PlanMemory(in_place=False), EmitCuda(options.matmul_precision)
+    return fuse, grid, PlanMemory(in_place=False), EmitCuda(options.matmul_precision)
 
 
 def compile_graph(graph: Graph, passes: Sequence[Pass]) -> tuple[Snapshot, ...]:

@@ -86,9 +86,9 @@ def _has_local(loop: Loop) -> bool:
 
 
 def _counts(loop: Loop) -> bool:
-    """Whether a loop counts pieces that loops inside of it go through."""
-    shares = (each.share for each in walk(loop.body) if isinstance(each, Loop))
-    return any(share is not None and share[0] == loop.axis for share in shares)
+    """Whether a loop counts pieces that loops inside of it go through, which can be dealt out themselves."""
+    pieces = (each for each in walk(loop.body) if isinstance(each, Loop) and each.share is not None)
+    return any(each.share[0] == loop.axis and independent(each) for each in pieces if each.share is not None)
 
 
 def _iterations(loops: Sequence[Loop]) -> int:
@@ -113,6 +113,13 @@ def threads_for(rows: Loop, most: int) -> int:
     if _dealt_whole(rows):
         return most
     return enough(_widest(_loop_dealt(rows).body) // ELEMENTS, most)
+
+
+def threads_for_some(rows: Loop, blocks: int, most: int) -> int:
+    """The same where each thread has rows of its own, which should be on all of so many blocks; else `most`."""
+    if not _dealt_whole(rows) or not isinstance(rows.extent, int):
+        return most
+    return enough(-(-_iterations(_free(rows)) // blocks), most)
 
 
 def threads_for_all(body: tuple[Statement, ...], most: int) -> int:

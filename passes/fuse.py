@@ -26,10 +26,12 @@ from graphc.passes.stages import Stage, free_name, identity, kernel_stage
 class Fuse:
     """The pass: `Program` of single-stage kernels in, `Program` of fused kernels out.
 
-    Without `row_blocks` products stay calls of their own.
+    Without `row_blocks` products stay calls of their own. With `scan_pieces` scans are as a GPU runs them: many rows at
+    once, or up to so many pieces of each.
     """
 
     row_blocks: bool = True
+    scan_pieces: int = 0
     name: str = "fuse"
 
     def run(self, program: Program) -> Program:
@@ -37,7 +39,7 @@ class Fuse:
         refusals: list[str] = []
         items = inline_stages(program, refusals)
         taken = {buffer.name for buffer in program.buffers}
-        items = scan_steps(items, taken, refusals)
+        items = scan_steps(items, taken, refusals, self.scan_pieces)
         groups = group_stages(program, items, refusals)
         needed = _read_outside(program, groups)
         steps = tuple(

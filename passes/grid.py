@@ -32,7 +32,16 @@ from graphc.ir.loops import (
     Step,
     walk,
 )
-from graphc.passes.deal import WARP, blocks_for, enough, length, on_threads, threads_for, threads_for_all
+from graphc.passes.deal import (
+    WARP,
+    blocks_for,
+    enough,
+    length,
+    on_threads,
+    threads_for,
+    threads_for_all,
+    threads_for_some,
+)
 from graphc.passes.fission import apart, independent, moved, with_free_rows
 from graphc.passes.flatten import Shapes, flattened
 from graphc.passes.in_place import reuse_in_place
@@ -78,7 +87,7 @@ class MapToGrid:
 
     def run(self, program: Program) -> Program:
         """Map every kernel."""
-        program = reuse_in_place(program)
+        program = reuse_in_place(program, in_order=False)
         taken = {buffer.name for buffer in program.buffers}
         taken |= {step.name for step in program.steps if isinstance(step, Kernel)}
         shapes = Shapes(taken)
@@ -144,6 +153,8 @@ class MapToGrid:
         elif sums:
             blocks = self.blocks
         else:
+            if not any(isinstance(each, Accumulator) for each in kernel.body):
+                threads = min(threads, threads_for_some(rows, self.blocks, self.threads))
             blocks = self.blocks * min(self.threads // threads, MORE_BLOCKS)
             if any(isinstance(each, Accumulator) for each in kernel.body):
                 blocks = max(blocks, self.blocks * ROUNDS_OF_SUMS)

@@ -24,12 +24,17 @@ from graphc.ir.loops import (
     Step,
     Store,
     axis,
+    walk,
 )
+from graphc.passes.fission import independent
 from graphc.passes.stages import on_element, rewritten
 
 
-def reuse_in_place(program: Program) -> Program:
-    """The program with every value that allows it computed where its last operand was."""
+def reuse_in_place(program: Program, in_order: bool = True) -> Program:
+    """The program with every value that allows it computed where its last operand was.
+
+    Without `in_order` not in loops that run in order, where the threads of a block would wait for the one that stores.
+    """
     first, last = _touches(program)
     merged: dict[Buffer, Buffer] = {}
     for position, step in enumerate(program.steps):
@@ -38,12 +43,19 @@ def reuse_in_place(program: Program) -> Program:
         for result in step.writes:
             if result.base is not None or result.space not in ("arena", "output") or first[result] != position:
                 continue
+            if not in_order and _stored_in_order(step, result):
+                continue
             for operand in step.reads:
                 dies = operand.space == "arena" and last.get(operand) == position and operand not in merged
                 if dies and may_replace(step, operand, result):
                     merged[operand] = result
                     break
     return _renamed(program, {buffer: _final(buffer, merged) for buffer in program.buffers}) if merged else program
+
+
+def _stored_in_order(kernel: Kernel, result: Buffer) -> bool:
+    loops = (each for each in walk(kernel.body) if isinstance(each, Loop) and not independent(each))
+    return any(isinstance(each, Store) and each.buffer == result for loop in loops for each in walk(loop.body))
 
 
 def may_replace(kernel: Kernel, operand: Buffer, result: Buffer) -> bool:

@@ -65,14 +65,19 @@ class Moves:
 def with_lanes(kernel: Kernel) -> Kernel:
     """The kernel with lanes for those loops on threads where all that lies side by side can be moved at once.
 
-    Loops agree that go through pieces of one extent, or else they would see other pieces; and those that touch what
-    the kernel stores, or else threads would wait for each other between them. A block that is alone waits for other
-    things than memory.
+    Loops agree that go through pieces of one extent, or else they would see other pieces (those that no block counts
+    stay as they are: other kernels may see them); and those that touch what the kernel stores, or else threads would
+    wait for each other between them. A block that is alone waits for other things than memory.
     """
     grid = kernel.grid
     assert grid is not None
     nests = list(_nests(grid.body)) if grid.extent != 1 else []
-    lanes = {id(loops[-1]): count for loops, body in nests if (count := _count(loops, body, grid.threads)) > 1}
+    lanes = {
+        id(loops[-1]): count
+        for loops, body in nests
+        if loops[-1].share is None or loops[-1].share[0] == grid.axis
+        if (count := _count(loops, body, grid.threads)) > 1
+    }
     stored = {buffer.root for buffer in kernel.writes if buffer.root.space != "local"}
     tied: dict[object, list[Loop]] = {}
     for each in walk(grid.body):

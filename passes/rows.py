@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from graphc.ir.dims import Extent, product
-from graphc.ir.loops import Load, Loop, Product, Statement
+from graphc.ir.loops import Load, Loop, Product, Statement, Store
 from graphc.passes.stages import Axes, Stage
 
 # LLVM unrolls a loop of so many iterations whole, and can vectorise the loop around it.
@@ -47,9 +47,12 @@ def recounted(loop: Loop, count: Extent) -> Loop:
 
 
 def pieces_of(loop: Loop) -> Loop | None:
-    """The loop over pieces that a loop counts, be they of rows or of tiles of rows; None where it counts none."""
+    """The loop over pieces that a loop counts, be they of rows or of tiles of rows, where there may be any number of
+    them: nothing is stored by their number. None where it counts none."""
     inner = (each for each in loop.body if isinstance(each, Loop))
-    return next((each for each in inner if each.share == (loop.axis, loop.extent)), None)
+    pieces = next((each for each in inner if each.share == (loop.axis, loop.extent)), None)
+    indices = (position for each in loop.body if isinstance(each, Load | Store) for position in each.index)
+    return None if any(loop.axis in position.variables for position in indices) else pieces
 
 
 @dataclass(frozen=True, slots=True)

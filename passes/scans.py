@@ -3,6 +3,9 @@
 A scan is lowered like a reduction, with the axis innermost and a scalar accumulator. What it reads is inlined, and then
 it becomes a kernel of its own (`scan_steps`): along the last axis as it stands, along any other with a row of
 accumulators, so that the loop over the axes behind it is a vector. What takes long to compute is computed before.
+
+On a GPU the scans of many rows are threads beside each other, and long scans of few rows run in pieces: the total of
+each, where each starts, and each from there (Blelloch, "Prefix sums and their applications", 1990, section 1.4).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.ir.core import Node
-from graphc.ir.dims import Extent, extent_names
+from graphc.ir.dims import Extent, extent_names, nominal, product
 from graphc.ir.loops import (
     Accumulate,
     Accumulator,
@@ -55,6 +58,11 @@ WIDE = np.dtype("float64")
 # The arithmetic of an element that pays for a loop of its own, in additions: that of a function. (Of 10^6 elements,
 # cumsum(exp(x)) takes 3.3 ms in one loop and 1.5 in two, cumsum(1 / x) 1.4 and 1.1.)
 CALL = 10
+# What may be put together in another order; a product may overflow on its way.
+IN_PIECES = ("add", "maximum", "minimum")
+# How many scans, of rows or of pieces of them, keep a GPU busy; and of how many steps a piece is at least. Where so
+# many scans stand beside each other in memory, pieces would be no neighbours.
+AT_ONCE, STEPS, BESIDE = 32_768, 32, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +199,59 @@ def row_kernel(stage: Scan, taken: set[str]) -> Kernel:
     return Kernel(stage.buffer.name, _outside(outer, body), stage.origin)
 
 
+def in_pieces(stage: Scan, count: int, taken: set[str]) -> tuple[Kernel, ...]:
+    """The scan in so many pieces that run at once: their totals, the scan of these, and the pieces from there."""
+    names = {*taken, *(statement.name for statement in stage.body), *(name for name, _ in stage.axes)}
+    total, start, piece = (free_name(name, names) for name in (accumulator_name(stage.buffer), "start", "piece"))
+    assert stage.initial is not None and stage.combine is not None
+    empty = Accumulator(total, stage.initial)
+    outside = tuple((piece, count) if each[0] == stage.along else each for each in stage.axes)
+    at, along = identity(outside), _in_order(stage, ())
+    totals, starts = (_scratch(f"{stage.buffer.name}_{what}", stage.initial.dtype, outside, "arena", taken)
+                      for what in ("totals", "starts"))  # fmt: skip
+
+    def kernel(buffer: Buffer, before: tuple[Statement, ...], step: tuple[Statement, ...], after: tuple[Statement, ...],
+               what: str) -> Kernel:  # fmt: skip
+        loop = replace(along, body=_in_direction(stage, step), share=(piece, count))
+        body = (empty, *before, loop, *after)
+        return Kernel(buffer.name, nested(outside, body, "parallel"), f"{_words(stage)}, in {count} pieces: {what}")
+
+    add = Accumulate(total, (), stage.combine, stage.value)
+    kept, keep = _kept(stage, total, names)
+    keeping: tuple[Statement, ...] = (*keep, Store(stage.buffer, identity(stage.axes), kept))
+    before = (Load(start, starts, at), Accumulate(total, (), stage.combine, start))
+    between = Scan(
+        starts, outside, (Load(start, totals, at),), start, combine=stage.combine, initial=stage.initial,
+        origin=f"{stage.buffer.name}: where each piece starts", along=piece, exclusive=True,
+    )  # fmt: skip
+    return (
+        kernel(totals, (), (*stage.body, add), (Store(totals, at, total),), "their totals"),
+        scan_kernel(between),
+        kernel(stage.buffer, before, _one_step(stage, (add,), keeping), (), "each from its start"),
+    )
+
+
+def _pieces(stage: Scan, most: int) -> int:
+    """In how many pieces a scan should run: 1 where there are rows enough, or it is short."""
+    extents = dict(stage.axes)
+    place = list(extents).index(stage.along)
+    beside = product(extents[name] for name in list(extents)[place + 1 :])
+    if stage.combine not in IN_PIECES or stage.scale is not None or nominal(beside) >= BESIDE:
+        return 1
+    steps = extents.pop(stage.along)
+    rows = max(1, nominal(product(extents.values())))
+    return max(1, min(most, AT_ONCE // rows, steps // STEPS if isinstance(steps, int) else most))
+
+
 def _row(name: str, dtype: np.dtype, axes: Axes, taken: set[str]) -> Buffer:
-    """Row scratch under a free name."""
+    return _scratch(name, dtype, axes, "row", taken)
+
+
+def _scratch(name: str, dtype: np.dtype, axes: Axes, space: str, taken: set[str]) -> Buffer:
+    """Scratch under a free name."""
     free = free_name(name, taken)
     taken.add(free)
-    return Buffer(free, dtype, tuple(size for _, size in axes), "row")
+    return Buffer(free, dtype, tuple(size for _, size in axes), space)
 
 
 def _outside(axes: Axes, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
@@ -226,8 +282,11 @@ def _kept(stage: Scan, total: str, taken: set[str]) -> tuple[Value, tuple[Let, .
 
 
 def _in_order(stage: Scan, body: tuple[Statement, ...]) -> Loop:
-    extent = dict(stage.axes)[stage.along]
-    return Loop(stage.along, extent, "serial", _turned(stage.along, extent, body) if stage.reverse else body)
+    return Loop(stage.along, dict(stage.axes)[stage.along], "serial", _in_direction(stage, body))
+
+
+def _in_direction(stage: Scan, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    return _turned(stage.along, dict(stage.axes)[stage.along], body) if stage.reverse else body
 
 
 def _turned(name: str, extent: Extent, body: tuple[Statement, ...]) -> tuple[Statement, ...]:
@@ -239,21 +298,27 @@ def _turned(name: str, extent: Extent, body: tuple[Statement, ...]) -> tuple[Sta
 # after inlining -------------------------------------------------------------------------------------------------------
 
 
-def scan_steps(items: Sequence[Any], taken: set[str], refusals: list[str]) -> list[Any]:
-    """The scans among stages and steps as kernels of their own."""
+def scan_steps(items: Sequence[Any], taken: set[str], refusals: list[str], pieces: int) -> list[Any]:
+    """The scans among stages and steps as kernels of their own; for a GPU, which runs up to so many pieces at once."""
     result: list[Any] = []
     for item in items:
         if not isinstance(item, Scan):
             result.append(item)
             continue
         stage = _with_letters(item)
-        if stage.axes[-1][0] != stage.along:
-            kernel = row_kernel(stage, taken)
+        if pieces and (count := _pieces(stage, pieces)) > 1:
+            result += in_pieces(stage, count, taken)
         else:
-            kernel = prepared_kernel(stage, taken) if cost(stage) >= CALL else scan_kernel(stage)
-        result.append(replace(kernel, origin=_words(stage)))
+            kernel = scan_kernel(stage) if pieces else _for_cpu(stage, taken)
+            result.append(replace(kernel, origin=_words(stage)))
         refusals.append(f"{item.buffer.name}: not fused: a scan runs along its axis in order, in loops of its own")
     return result
+
+
+def _for_cpu(stage: Scan, taken: set[str]) -> Kernel:
+    if stage.axes[-1][0] != stage.along:
+        return row_kernel(stage, taken)
+    return prepared_kernel(stage, taken) if cost(stage) >= CALL else scan_kernel(stage)
 
 
 def _with_letters(stage: Scan) -> Scan:

@@ -26,7 +26,7 @@ def on_grid(
     graph: Graph, blocks: int = 3, threads: int = 4, least: int = 0, deterministic: bool = False
 ) -> Program:
     """The program on a grid, every kernel on several blocks where that is possible, or worth it."""
-    fused = Fuse(row_blocks=False).run(Lower().run(graph))
+    fused = Fuse(row_blocks=False, scan_pieces=4).run(Lower().run(graph))
     return PlanMemory(in_place=False).run(MapToGrid(blocks, threads, least, deterministic).run(fused))
 
 

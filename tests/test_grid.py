@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import symtable
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -300,6 +301,52 @@ def test_running_sums_and_their_gradients() -> None:
     values([np.sum(walk_ * walk_[::-1]), np.cumsum(v)], [x, v], x=X.astype(float), v=X[:, 0].astype(float))
 
 
+def _last(scan: Callable[[View], View]) -> Callable[[View], View]:
+    return lambda x: scan(x[::-1])[::-1]
+
+
+SCANS: dict[str, tuple[tuple[str | int, ...], Callable[[View], View], int]] = {
+    # what is scanned, how, and how many kernels are in pieces
+    "a vector": (("N",), np.cumsum, 2),
+    "a long vector": ((130,), np.cumsum, 2),
+    "a short vector": ((60,), np.cumsum, 0),
+    "from the end": (("N",), _last(np.cumsum), 2),
+    "extrema": (("N",), graphc.cummax, 2),
+    "of what is computed": (("N",), lambda x: np.cumsum(np.exp(x) * 2), 2),
+    "twice": (("N",), lambda x: np.cumsum(np.cumsum(x)), 4),
+    "rows": ((5, "N"), lambda x: np.cumsum(x, axis=1), 2),
+    "few columns": (("N", 3), lambda x: np.cumsum(x, axis=0), 2),
+    "columns": (("N", "M"), lambda x: np.cumsum(x, axis=0), 0),
+    "many rows": ((40_000, "N"), lambda x: np.cumsum(x, axis=1), 0),
+    "products": (("N",), np.cumprod, 0),
+}
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_few_long_scans_run_in_pieces(name: str) -> None:
+    shape, scan, count = SCANS[name]
+    x = Input(shape, "float32", name="x")
+    graph = graphc.compile([scan(x), graphc.grad(np.sum(scan(x) ** 2), x)], target="interpret").graph("partition")
+    forward = on_grid(graphc.compile(scan(x), target="interpret").graph("partition"))
+    origins = [step.origin for step in forward.steps if isinstance(step, Kernel)]
+    assert sum(", in 4 pieces: " in origin for origin in origins) == count
+    if shape[0] == 40_000:
+        return
+    for size in (0, 1, 3, 17, 50):
+        sizes = tuple(each if isinstance(each, int) else size + (each == "M") for each in shape)
+        run(Case(graph, {"x": RNG.uniform(-1, 1, sizes).astype(np.float32)}))
+        if sizes == shape:
+            break
+
+
+def test_pieces_of_a_scan_are_threads_of_many_blocks() -> None:
+    """And nobody waits where they start."""
+    source = declared_program(np.cumsum(Input(("N",), "float32", name="x")), None, "cuda").source
+    assert "compute_cumsum_0[32, 32, stream](N, cumsum_0_starts, x, cumsum_0)" in source
+    start = source.index("def compute_cumsum_0_starts")
+    assert "syncthreads" not in source[start : source.index("def compute_cumsum_0(", start)]
+
+
 @pytest.mark.parametrize("seed", range(24))
 def test_random_programs(seed: int) -> None:
     """Sums over both axes, extrema, running sums, gathers and scatters of each other, with gradients."""
@@ -494,7 +541,7 @@ def test_kernels_whose_blocks_need_each_other_are_two() -> None:
     total = np.sum(x, axis=1)
     assert grids(declared_program([total, np.exp(x) + total[:, None]], None, "cuda")) == [400]
     assert grids(declared_program([total, np.exp(x[:300, :300]) + total[:300]], None, "cuda")) == [400, 300]
-    assert grids(declared_program([total, np.exp(x[:300])], None, "cuda")) == [400]
+    assert grids(declared_program([total, np.exp(x[:300])], None, "cuda")) == [704]
 
 
 def grids(program: graphc.Program) -> list[int]:
@@ -509,9 +556,9 @@ def test_what_is_scattered_is_added_in_turns() -> None:
 
 def test_a_refusal_says_why() -> None:
     x = Input(("N",), name="x")
-    refusals = declared_program(np.cumsum(x), None, "cuda").graph("memory").refusals
+    refusals = declared_program(np.cumprod(x), None, "cuda").graph("memory").refusals
     reason = "it has no single outermost loop whose iterations are independent"
-    assert f"cumsum_0: not on several blocks: {reason}" in refusals
+    assert f"cumprod_0: not on several blocks: {reason}" in refusals
 
 
 def statements(program: graphc.Program) -> list[Statement]:

@@ -73,6 +73,16 @@ def test_lanes(name: str) -> None:
         close(found[key].view(expected.dtype).astype(float), expected.astype(float))
 
 
+@pytest.mark.parametrize("size", [0, 3, 50])
+def test_scans_in_pieces(size: int) -> None:
+    x = Input(("N",), "float32", name="x")
+    views = [np.cumsum(x), graphc.cummin(x[::-1]), graphc.grad(np.sum(np.cumsum(x) ** 2), x)]
+    values = RNG.normal(size=size).astype(np.float32)
+    expected = graphc.compile(views)(x=values)
+    for found, want in zip(graphc.compile(views, target="cuda")(x=values), expected, strict=True):
+        close(host(found), want)
+
+
 # programs -------------------------------------------------------------------------------------------------------------
 
 
