@@ -18,7 +18,7 @@ from graphc.ir.core import Guard
 from graphc.ir.dims import Dim, Extent
 from graphc.ir.errors import CompileError
 from graphc.ir.factorizations import ROUTINES
-from graphc.ir.loops import ON_CHIP, SCRATCH, Buffer, Call, Kernel, Program, Step
+from graphc.ir.loops import AT, ON_CHIP, SCRATCH, Buffer, Call, Kernel, Program, Step
 from graphc.ir.ops.checks import show
 from graphc.ir.types import Shape
 from graphc.passes.memory import aligned
@@ -280,7 +280,7 @@ class HostText:
             yield f"    raise IndexError({_quoted(call['text'])})"
         elif call.routine == "matmul":
             yield self.product(call)
-        elif call.routine in ROUTINES or call.routine in ("argsort", "searchsorted", "add_at"):
+        elif call.routine in ROUTINES or call.routine in ("argsort", "searchsorted", *AT):
             names = [self.names[operand] for operand in call.operands]
             flags = [f"{flag}=True" for flag, value in call.flags if value]
             yield from filled(f"{call.routine}(", [*names, *self.context, *flags], ")", indent=4)

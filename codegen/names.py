@@ -11,6 +11,7 @@ import numpy as np
 
 from graphc.codegen import half, vector_math
 from graphc.ir.factorizations import ROUTINES
+from graphc.ir.loops import AT
 from graphc.ir.types import DTYPES, HALVES, is_half
 
 UINT16 = np.dtype("uint16")
@@ -40,7 +41,7 @@ CUDA_IMPORTS: dict[str, str] = {
     **dict.fromkeys(
         ("cholesky", "triangular_solve", "lu", "lu_solve", "log_abs_det", "det_sign"), f"{_CUDA}.factorizations"
     ),
-    **dict.fromkeys(("add_at", "argsort", "searchsorted"), f"{_CUDA}.sorting"),
+    **dict.fromkeys((*AT, "argsort", "searchsorted"), f"{_CUDA}.sorting"),
     **dict.fromkeys(("check_index", "subarray"), f"{_CUDA}.runtime"),
     **dict.fromkeys(("kernel", "left_over", "piece", "within"), f"{_CUDA}.functions"),
     **dict.fromkeys(("threads_between", "threads_over"), f"{_CUDA}.functions"),

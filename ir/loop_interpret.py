@@ -16,6 +16,7 @@ from graphc.ir.half import converted, evaluate
 from graphc.ir.interpret import bind_dims
 from graphc.ir.loop_verify import scalar_form
 from graphc.ir.loops import (
+    AT,
     Accumulate,
     Accumulator,
     Affine,
@@ -251,17 +252,22 @@ class _Machine:
         keys, values, out = (self.memory[buffer] for buffer in call.operands)
         out[...] = np.searchsorted(keys, values, "right" if call["right"] else "left")
 
-    def add_at(self, call: Call) -> None:
-        """What goes to one place is added in order."""
+    def combine_at(self, call: Call) -> None:
+        """What goes to one place is combined in order."""
         order, positions, values, out = (self.memory[buffer] for buffer in call.operands)
         rows = values.reshape(positions.size, prod(values.shape[positions.ndim :]))
         at = positions.reshape(-1)[order][:, None] + np.arange(rows.shape[1])
-        np.add.at(out.reshape(-1), at, rows[order])
+        target = out.reshape(-1)
+        if op := AT[call.routine]:
+            getattr(np, op).at(target, at, rows[order])
+        else:
+            target[at] = rows[order]
 
 
 CALLS = {
     "matmul": _Machine.matmul, "check_index": _Machine.check_index, "argsort": _Machine.argsort,
-    "searchsorted": _Machine.searchsorted, "add_at": _Machine.add_at, **dict.fromkeys(ROUTINES, _Machine.factorization),
+    "searchsorted": _Machine.searchsorted, **dict.fromkeys(AT, _Machine.combine_at),
+    **dict.fromkeys(ROUTINES, _Machine.factorization),
 }  # fmt: skip
 
 

@@ -350,6 +350,10 @@ class Kernel:
         return tuple(sorted(extent_names(_extents(self.body))))
 
 
+# The routines that combine what is there with what goes there, each by an elementwise op; the last one replaces it.
+AT = {"add_at": "add", "maximum_at": "maximum", "minimum_at": "minimum", "set_at": ""}
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A library routine. `operands` are buffers, written ones last; `flags` its options.
@@ -360,9 +364,9 @@ class Call:
     ``argsort``: (keys, scratch, out), no flags: the order of the keys along the last axis; scratch is as long as it, or
     thrice as large as out.
     ``searchsorted``: (keys, values, out), flag right: where values belong in a sorted vector.
-    ``add_at``: (order, positions, values, out), no flags: ``out[positions[i]:][:n] += values[i]``, with out and the n
-    values of each position flat, one position after the other where they are equal; order is that of the positions.
-    What goes to other positions goes to other elements.
+    ``add_at`` and others of `AT`: (order, positions, values, out), no flags: ``out[positions[i]:][:n] += values[i]``,
+    or what else they do, with out and the n values of each position flat, one position after the other where they are
+    equal; order is that of the positions. What goes to other positions goes to other elements.
     The others factorise matrices, or use factors (`ROUTINES`): what they read, memory to work in where they need it,
     and the result.
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from graphc.ir.dims import Extent, bind, extent_names, is_exact, product
 from graphc.ir.factorizations import ROUTINES
-from graphc.ir.loops import SCRATCH, SPACES, Buffer, Call, Program
+from graphc.ir.loops import AT, SCRATCH, SPACES, Buffer, Call, Program
 
 # Sizes of the dims at which symbolic plans are checked.
 SAMPLES = (1, 37, 5040)
@@ -108,8 +108,8 @@ def call_problems(call: Call, program: Program) -> Iterator[str]:
         yield from _factorization(call)
     elif call.routine in ("argsort", "searchsorted"):
         yield from _places(call)
-    elif call.routine == "add_at":
-        yield from _additions(call)
+    elif call.routine in AT:
+        yield from _combined_at(call)
     elif len(call.operands) != 3 or len({buffer.dtype for buffer in call.operands}) != 1:
         yield "matmul wants three buffers of one dtype"
     elif (shape := _product_shape(call)) != call.operands[2].shape:
@@ -140,7 +140,7 @@ _FLAGS = {
     "check_index": ("extent", "text"),
     "argsort": (),
     "searchsorted": ("right",),
-    "add_at": (),
+    **dict.fromkeys(AT, ()),
     **{name: routine.flags for name, routine in ROUTINES.items()},
 }
 
@@ -176,14 +176,15 @@ def _places(call: Call) -> Iterator[str]:
         yield f"searchsorted wants a vector of {second.dtype}, got {first.name}: {first.type}"
 
 
-def _additions(call: Call) -> Iterator[str]:
+def _combined_at(call: Call) -> Iterator[str]:
     """A position for each row of values, and the order of the positions."""
     if len(call.operands) != 4:
-        yield "add_at wants four buffers"
+        yield f"{call.routine} wants four buffers"
         return
     order, positions, values, out = call.operands
     if values.dtype != out.dtype or values.shape[: len(positions.shape)] != positions.shape:
-        yield f"add_at does not add {values.name}: {values.type} at {positions.name}: {positions.type} to {out.type}"
+        rows = f"{values.name}: {values.type} at {positions.name}: {positions.type}"
+        yield f"{call.routine} does not bring {rows} into {out.type}"
     if positions.dtype.name != "int64" or order.type != positions.type.with_shape((product(positions.shape),)):
         yield f"{order.name}: {order.type} is no order of {positions.name}: {positions.type}"
 

@@ -66,8 +66,8 @@ MORE_BLOCKS = 4
 ROUNDS, ROUNDS_OF_SUMS = 4, 2
 # Bytes of sums over all rows from which on fewer blocks, each with sums of its own, are better than many.
 WIDE_SUMS = 512
-# What threads that meet at an element of memory can do in turns.
-_ATOMIC = {"add": ("float32", "float64", "int32", "uint32", "int64", "uint64")}
+# What threads that meet at an element of memory can add up in turns; the order of turns shows in sums of floats.
+_ADDED_IN_TURNS = ("float32", "float64", "int32", "uint32", "int64", "uint64")
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,13 @@ class MapToGrid:
         shapes = Shapes(taken)
         refusals: list[str] = []
         steps: list[Step] = []
-        given = program.steps
-        if self.deterministic:
-            given = tuple(new for step in given for new in sorted_scatter(step, taken))
+        added = [name for name in _ADDED_IN_TURNS if not (self.deterministic and name.startswith("float"))]
+        given = (new for step in program.steps for new in sorted_scatter(step, taken, added))
         for step in given:
             if isinstance(step, Call):
                 steps.append(with_scratch(step))
             else:
-                steps += _in_memory(list(self._on_blocks(_in_turns(step, self.deterministic), shapes, refusals)))
+                steps += _in_memory(list(self._on_blocks(_in_turns(step, added), shapes, refusals)))
         done = [_dealt(each) if isinstance(each, Kernel) else each for each in joined(steps)]
         return replace(program, steps=tuple(done), refusals=(*program.refusals, *refusals))
 
@@ -223,20 +222,17 @@ def _longest(kernel: Kernel) -> Loop | None:
     return longest if length(longest) > length(rows) else None
 
 
-def _in_turns(kernel: Kernel, deterministic: bool) -> Kernel:
-    """The kernel with what it adds up at indices from memory done in turns: a copy for each block could be large.
-
-    The order of turns shows in sums of floats.
-    """
+def _in_turns(kernel: Kernel, added: Collection[str]) -> Kernel:
+    """The kernel with what it adds up at indices from memory done in turns, of some dtypes: a copy for each block could
+    be large."""
     loaded = {each.buffer.root for each in walk(kernel.body) if isinstance(each, Load)}
     scalars = {each.name for each in walk(kernel.body) if isinstance(each, Let | Load | IndexValue)}
 
     def in_turns(statement: Statement) -> tuple[Statement, ...]:
         match statement:
-            case Accumulate(target=Buffer(dtype=dtype) as target, index=index, op=op):
+            case Accumulate(target=Buffer(dtype=dtype) as target, index=index, op="add"):
                 gathered = any(name in scalars for position in index for name in position.variables)
-                ordered = deterministic and dtype.kind == "f"
-                if gathered and not ordered and dtype.name in _ATOMIC.get(op, ()) and target.root not in loaded:
+                if gathered and dtype.name in added and target.root not in loaded:
                     return (replace(statement, atomic=True),)
         return (statement,)
 

@@ -99,14 +99,14 @@ def test_sorting_compiles_to_ptx(dtype: str, capability: tuple[int, int]) -> Non
     """Within the shared memory that a block has on every card."""
     from numba import cuda, from_dtype, types
 
-    from graphc.codegen.cuda.sorting import add_runs, find_places, merge_runs, sort_tiles
+    from graphc.codegen.cuda.sorting import combine_runs, find_places, merge_runs, sort_tiles
 
     keys, order, size = from_dtype(np.dtype(dtype))[::1], types.int64[::1], types.int64
     for function, arguments in (
         (sort_tiles, (keys, size, keys, order)),
         (merge_runs, (keys, order, size, size, keys, order)),
         (find_places, (keys, keys, types.boolean, order)),
-        (add_runs, (order, order, keys, keys)),
+        (combine_runs, (types.int64, order, order, keys, keys)),
     ):
         ptx, _ = cuda.compile_ptx(function.py_func, types.void(*arguments), cc=capability)
         assert f".target sm_{capability[0]}{capability[1]}" in ptx

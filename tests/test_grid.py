@@ -183,6 +183,23 @@ def test_sums_at_indices_in_order(name: str, count: int) -> None:
         assert found["0"].tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("how", "dtype"), [("set", "float32"), ("set", "bool"), ("max", "float32"), ("min", "int8"), ("add", "int8")]
+)
+def test_what_else_happens_at_indices_is_sorted_too(how: str, dtype: str) -> None:
+    """Where there is much of it: what threads cannot add up in turns, or at all."""
+    s, u = Input((7, 4), dtype, name="s"), Input((N, 4), dtype, name="u")
+    k, few = Input((N,), "int64", name="k"), Input((3, 4), dtype, name="few")
+    routine = {"set": "set", "max": "maximum", "min": "minimum", "add": "add"}[how] + "_at"
+    feeds = {"s": RNG.integers(-3, 3, (7, 4)), "k": RNG.integers(-7, 7, 40), "u": RNG.integers(-3, 3, (40, 4))}
+    feeds["few"] = feeds["u"][:3]
+    for view, is_sorted in ((getattr(s.at[k], how)(u), True), (getattr(s.at[k[:3]], how)(few), how == "add")):
+        graph = graphc.compile(view, target="interpret").graph("partition")
+        program = on_grid(graph)
+        assert (routine in [step.routine for step in program.steps if isinstance(step, Call)]) == is_sorted
+        run(Case(graph, {leaf.name: feeds[leaf.name].astype(leaf.dtype) for leaf in program.inputs}))
+
+
 def test_rows_are_sorted_as_a_whole_where_they_can_be() -> None:
     def sorted_at_once(name: str) -> tuple[object, ...]:
         base, shape, declare = SCATTERS[name]
@@ -269,7 +286,7 @@ def test_what_is_added_in_another_order_is_brought_into_that() -> None:
     ("change", "problem"),
     [
         (lambda order, positions, values, out: (order, positions, out), "add_at wants four buffers"),
-        (lambda order, positions, values, out: (order, order, values, out), "does not add"),
+        (lambda order, positions, values, out: (order, order, values, out), "add_at does not bring "),
         (lambda order, positions, values, out: (positions, positions, values, out), "is no order of"),
         (lambda order, positions, values, out: (order, positions, values, values), "add_at stores to the input u"),
     ],

@@ -624,6 +624,21 @@ def test_sums_elsewhere_go_nowhere() -> None:
     assert host(memory).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8", "uint64", "bool"])
+def test_what_else_happens_at_indices(dtype: str) -> None:
+    s, k, u = Input((7, 3), dtype, name="s"), Input(("N",), "int64", name="k"), Input(("N", 3), dtype, name="u")
+    views = [s.at[k].set(u), *([] if dtype == "bool" else [s.at[k].max(u), s.at[k].min(u)]), s[k]]
+    shapes = {"s": (7, 3), "u": (30, 3)}
+    feeds = {name: RNG.integers(0, 9, shape).astype(dtype) for name, shape in shapes.items()}
+    feeds["k"] = RNG.integers(-7, 7, 30)
+    if dtype == "float32":
+        feeds["u"][3] = np.nan
+    expected = graphc.compile(views)(**feeds)
+    found = graphc.compile(views, target="cuda")(**feeds)
+    for one, want in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(host(one), want)
+
+
 def test_a_program_whose_sums_are_in_order() -> None:
     s, k = Input((4, 3), "float32", name="s"), Input(("N",), "int64", name="k")
     u = Input(("N", 3), "float32", name="u")

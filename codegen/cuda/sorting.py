@@ -8,6 +8,7 @@ launches what depends on shapes alone.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from graphc.codegen.cuda.emit import Grid
 from graphc.codegen.cuda.functions import SIMULATED, kernel
 from graphc.codegen.cuda.queue import queue_at_hand
 from graphc.codegen.cuda.runtime import subarray
+from graphc.codegen.vector_math import maximum, minimum
+from graphc.ir.loops import AT
 from graphc.passes.sorting import SORTED_BY_BLOCK
 
 # Keys that a block sorts, and its threads: powers of two, in the simulator small ones.
@@ -65,11 +68,13 @@ def searchsorted(keys: Any, values: Any, places: Any, stream: Any, right: bool =
         find_places[grid.blocks, grid.threads, stream](_as_vector(keys), _as_vector(values), right, found)
 
 
-def add_at(order: Any, positions: Any, values: Any, out: Any, stream: Any) -> None:
-    """Add rows of values to an array, those that go to one place in order: ``out[positions[i] + j] += values[i, j]``.
+def _combine_at(how: int, order: Any, positions: Any, values: Any, out: Any, stream: Any) -> None:
+    """Combine rows of values with an array, at one place in order: ``out[positions[i] + j] += values[i, j]``.
 
     Parameters
     ----------
+    how
+        Its place in `AT`.
     order
         int64: the positions' order, by `argsort`.
     positions
@@ -77,13 +82,17 @@ def add_at(order: Any, positions: Any, values: Any, out: Any, stream: Any) -> No
     values
         Of a shape that begins with that of `positions`, and of the dtype of `out`.
     out
-        What is added to.
+        What is combined with them.
     stream
         Where the work is put.
     """
     if values.size:
         grid = Grid.at_hand()
-        add_runs[grid.blocks, grid.threads, stream](order, _as_vector(positions), _as_vector(values), _as_vector(out))
+        vectors = _as_vector(positions), _as_vector(values), _as_vector(out)
+        combine_runs[grid.blocks, grid.threads, stream](how, order, *vectors)
+
+
+add_at, maximum_at, minimum_at, set_at = (partial(_combine_at, how) for how in range(len(AT)))
 
 
 def _as_vector(keys: Any) -> Any:
@@ -214,9 +223,21 @@ def _end_of_run(order: Any, positions: Any, first: int) -> int:
     return low
 
 
+@_device
+def _combined(how: int, x: Any, y: Any) -> Any:
+    """Two elements as one, in the way that stands at a place in `AT`."""
+    if how == 0:
+        return x + y
+    if how == 1:
+        return maximum(x, y)
+    if how == 2:
+        return minimum(x, y)
+    return y
+
+
 @kernel()
-def add_runs(order: Any, positions: Any, values: Any, out: Any) -> None:
-    """Add rows of values at positions: for each column of a run of equal positions one thread, in order.
+def combine_runs(how: int, order: Any, positions: Any, values: Any, out: Any) -> None:
+    """Combine rows of values with what is at positions: for each column of a run of equal ones one thread, in order.
 
     What would go elsewhere than into the array goes nowhere: that an index is out of range is for others to say.
     """
@@ -228,5 +249,5 @@ def add_runs(order: Any, positions: Any, values: Any, out: Any) -> None:
             continue
         total = out[at + column]
         for k in range(first, _end_of_run(order, positions, first)):
-            total += values[order[k] * columns + column]
+            total = out.dtype.type(_combined(how, total, values[order[k] * columns + column]))
         out[at + column] = total
