@@ -211,11 +211,11 @@ class KernelPrinter:
 
     # statements -------------------------------------------------------------------------------------------------------
 
-    def block(self, body: Sequence[Statement]) -> None:
-        """Write the statements of a loop, or of the kernel."""
+    def block(self, body: Sequence[Statement], whole: Sequence[Statement] = ()) -> None:
+        """Write the statements of a loop, or of the kernel; or those with which the `whole` of them begins."""
         start, outer, pieces = len(self.lines), self.uses, self.pieces
         self.pieces = dict(pieces)
-        self.uses = Counter(name for statement in walk(tuple(body)) for name in self._reads(statement))
+        self.uses = Counter(name for statement in walk(tuple(whole or body)) for name in self._reads(statement))
         for statement in body:
             match statement:
                 case Comment(text=text):
@@ -245,7 +245,7 @@ class KernelPrinter:
                     self.together(statement)
         self.spill(self.pending)
         self.uses, self.pieces = outer, pieces
-        if all(line.lstrip().startswith("#") for line in self.lines[start:]):
+        if not whole and all(line.lstrip().startswith("#") for line in self.lines[start:]):
             self.line("pass")
 
     def loop(self, loop: Loop) -> None:

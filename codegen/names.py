@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.codegen import half, vector_math
 from graphc.ir.factorizations import ROUTINES
-from graphc.ir.loops import AT
+from graphc.ir.loops import AT, LANES
 from graphc.ir.types import DTYPES, HALVES, is_half
 
 UINT16 = np.dtype("uint16")
@@ -46,8 +46,8 @@ CUDA_IMPORTS: dict[str, str] = {
     **dict.fromkeys(("kernel", "left_over", "piece", "within"), f"{_CUDA}.functions"),
     **dict.fromkeys(("threads_between", "threads_over"), f"{_CUDA}.functions"),
     **dict.fromkeys(("block_all", "block_any"), f"{_CUDA}.functions"),
-    **{f"{each}_{lanes}": f"{_CUDA}.lanes" for each in ("load", "store") for lanes in (2, 4, 8)},
-    **dict.fromkeys(("LANES_ALIGNMENT",), f"{_CUDA}.lanes"),
+    **{f"{each}_{lanes}": f"{_CUDA}.lanes" for each in ("load", "store") for lanes in LANES},
+    "LANES_ALIGNMENT": f"{_CUDA}.lanes",
     **{
         f"block_{each}{where}": f"{_CUDA}.functions"
         for each in ("sum", "product", "max", "min")

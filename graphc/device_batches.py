@@ -37,7 +37,7 @@ class DeviceBatches(BatchRunner):
         queue = self._queue = self._function.queue
         sizes = step.inputs.sizes(step.batch_shapes(inputs, self.count))
         self._function.check_indices(inputs, self._function.fed_indices(sizes)[0])
-        self._arrays = [uploaded(array) if on_host(array) else array for array in inputs]
+        self._arrays = [uploaded(array) if on_host(array) else queue.readable(array) for array in inputs]
         for size in (batch_size, self.count % batch_size or batch_size):
             self._function.memory(step.inputs.sizes(step.batch_shapes(inputs, size)))
         numbers = queue.empty(4 * 8)

@@ -38,13 +38,13 @@ Owner: TypeAlias = "tuple[tuple[tuple[Extent, object, int], ...], tuple[int, ...
 class _Touch:
     """An access to memory that the kernel stores to."""
 
-    root: Buffer
+    buffer: Buffer
     stores: bool
     owner: Owner
 
     def clashes(self, other: _Touch) -> bool:
         """Whether one thread may store what another touches."""
-        if self.root != other.root or not (self.stores or other.stores):
+        if not (self.stores or other.stores) or not self.buffer.may_overlap(other.buffer):
             return False
         return self.owner is None or self.owner != other.owner
 
@@ -112,7 +112,7 @@ def _touches(statement: Statement, stored: frozenset[Buffer]) -> Iterator[_Touch
                 continue
         if buffer.root in stored:
             owner = _owner(loops, index, buffer) if dealt else None
-            yield _Touch(buffer.root, not isinstance(each, Load), owner)
+            yield _Touch(buffer, not isinstance(each, Load), owner)
 
 
 def _owner(loops: Iterable[Loop], index: Index, buffer: Buffer) -> Owner:

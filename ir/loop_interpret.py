@@ -135,15 +135,16 @@ class _Machine:
             yield from loop.body
 
     def positions(self, loop: Loop) -> Iterable[int]:
-        """The iterations of a loop, or of the piece of it that an axis says: groups of its lanes, and what is left."""
-        if loop.lanes == 1:
-            return self.piece(loop.extent, loop.share)
-        groups = self.piece(loop.extent // loop.lanes, loop.share)
-        rest, size = self.piece(loop.extent % loop.lanes, loop.share), self.size(loop.extent)
-        start = size - size % loop.lanes
-        return chain(
-            range(groups.start * loop.lanes, groups.stop * loop.lanes), range(start + rest.start, start + rest.stop)
-        )
+        """The iterations of a loop, or of the piece of it that an axis says."""
+        groups, rest = self.groups(loop)
+        return chain(range(groups.start, groups.stop), rest)
+
+    def groups(self, loop: Loop) -> tuple[range, range]:
+        """The first iterations of the groups of a loop's lanes, and the iterations that are left over."""
+        lanes, size = loop.lanes, self.size(loop.extent)
+        groups, rest = self.piece(loop.extent // lanes, loop.share), self.piece(loop.extent % lanes, loop.share)
+        start = size - size % lanes
+        return range(groups.start * lanes, groups.stop * lanes, lanes), range(start + rest.start, start + rest.stop)
 
     def piece(self, extent: Extent, share: tuple[str, Extent] | None) -> range:
         """All of an extent, or the piece of it that an axis says."""

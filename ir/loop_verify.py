@@ -19,6 +19,7 @@ from graphc.ir.loops import (
     AT_ONCE,
     COMBINE,
     KINDS,
+    LANES,
     NEUTRAL,
     SCRATCH,
     Accumulate,
@@ -234,8 +235,10 @@ def _loop(loop: Loop, scope: _Scope) -> Iterator[str]:
         yield f"has a loop of kind {loop.kind} that is not the outermost one, or of no fixed extent"
     if (loop.kind == "blocks") != (loop.threads > 0) or loop.threads & (loop.threads - 1) or loop.threads > 1024:
         yield f"has {loop.threads} threads in a loop of kind {loop.kind}: blocks have a power of two, at most 1024"
-    if loop.lanes != 1 and (loop.kind != "threads" or outermost or any(isinstance(each, Loop) for each in loop.body)):
-        yield f"has {loop.lanes} lanes in a loop of kind {loop.kind}: only threads run scalar statements together"
+    alone = outermost or loop.kind != "threads" or any(isinstance(each, Loop | Accumulator) for each in loop.body)
+    if loop.lanes != 1 and (alone or loop.lanes not in LANES):
+        lanes = ", ".join(map(str, LANES))
+        yield f"has {loop.lanes} lanes in a loop of kind {loop.kind}: threads run {lanes} scalar iterations together"
     yield from _shared(loop.axis, loop.share, scope)
 
 

@@ -223,9 +223,9 @@ class Loop:
     With `share`, (the axis of a loop around it, that loop's extent), the loop runs over one of that many equal pieces
     of its extent: the one that the axis says.
 
-    With several `lanes`, one of kind threads: neighbouring iterations, that many, run on one thread together, which
-    reads all that they load of its neighbours in memory before it stores what they store there. Pieces are of such
-    groups, and of the few iterations that are left over.
+    With several `lanes` (one of `LANES`), one of kind threads: neighbouring iterations, that many, run on one thread
+    together. What does not depend on the axis runs once for all of them; of elements side by side in memory they load
+    all before, and store all after what they compute. Pieces are of such groups, and of the few iterations left over.
     """
 
     axis: str
@@ -237,6 +237,7 @@ class Loop:
     lanes: int = 1
 
 
+LANES = (2, 4, 8)
 KINDS = ("parallel", "serial", "reduce", "threads", "blocks")
 AT_ONCE = ("parallel", "threads", "blocks")  # whose iterations may run at the same time
 

@@ -12,8 +12,8 @@ from math import prod
 from typing import TypeAlias
 
 from graphc.ir.barriers import nest
-from graphc.ir.dims import Extent
 from graphc.ir.loops import (
+    LANES,
     Accumulate,
     Buffer,
     Comment,
@@ -33,13 +33,15 @@ from graphc.passes.threads import used
 
 # Bytes that one instruction moves for a thread; every buffer begins at a multiple of that.
 ACCESS = 16
-# The most iterations that a thread runs together, also of single bytes: each needs registers of its own.
-MOST = 8
-# Additions that an iteration may cost: where it computes more, memory waits for it. (By reasoning, not by measuring: an
+# Additions that the lanes of a thread may cost together: where they compute more, memory waits for them, and the
+# compiler might not unroll their loop, which keeps what they move in registers. (By reasoning, not by measuring: an
 # H100 does some 35 of them in the time in which it loads four bytes.)
-MOST_WORK = 70
+MOST_WORK = 280
+# What it costs to convert a half, by its dtype.
+_HALVES = {"float16": 10, "bfloat16": 3}
 
 Element: TypeAlias = "tuple[Buffer, Index]"
+_Nest: TypeAlias = "tuple[tuple[Loop, ...], tuple[Statement, ...]]"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Moves:
     Attributes
     ----------
     common
-        The statements that do not depend on the loop's axis.
+        The statements that depend neither on the loop's axis nor on what the loop stores.
     own
         The others.
     loaded, stored
@@ -78,18 +80,24 @@ def with_lanes(kernel: Kernel) -> Kernel:
         if loops[-1].share is None or loops[-1].share[0] == grid.axis
         if (count := _count(loops, body, grid.threads)) > 1
     }
-    stored = {buffer.root for buffer in kernel.writes if buffer.root.space != "local"}
-    tied: dict[object, list[Loop]] = {}
-    for each in walk(grid.body):
-        if isinstance(each, Loop) and each.share is not None:
-            tied.setdefault((each.share, each.extent), []).append(each)
-    for loops, body in nests:
-        for root in {buffer.root for each in walk(body) for buffer, _ in touched(each)} & stored:
-            tied.setdefault(root, []).append(loops[-1])
-    while torn := next((each for each in tied.values() if len({lanes.get(id(loop), 1) for loop in each}) > 1), None):
+    tied = _tied(grid, kernel.writes, nests)
+    while torn := next((each for each in tied if len({lanes.get(id(loop), 1) for loop in each}) > 1), None):
         for loop in torn:
             lanes.pop(id(loop), None)
     return replace(kernel, body=(replace(grid, body=_marked(grid.body, lanes)),)) if lanes else kernel
+
+
+def _tied(grid: Loop, writes: Sequence[Buffer], nests: Sequence[_Nest]) -> list[list[Loop]]:
+    """Loops of a kernel that must have the same lanes, or none."""
+    pieces: dict[object, list[Loop]] = {}
+    for each in walk(grid.body):
+        if isinstance(each, Loop) and each.share is not None:
+            pieces.setdefault((each.share, each.extent), []).append(each)
+    touching = [(loops[-1], {buffer for each in body for buffer, _ in touched(each)}) for loops, body in nests]
+    stored = [
+        [loop for loop, buffers in touching if any(each.may_overlap(written) for each in buffers)] for written in writes
+    ]
+    return [*pieces.values(), *stored]
 
 
 def moved_at_once(loop: Loop) -> Moves:
@@ -97,7 +105,7 @@ def moved_at_once(loop: Loop) -> Moves:
     return _moves(loop.axis, loop.body)
 
 
-def _nests(body: tuple[Statement, ...]) -> Iterator[tuple[tuple[Loop, ...], tuple[Statement, ...]]]:
+def _nests(body: tuple[Statement, ...]) -> Iterator[_Nest]:
     """Loops on threads that are dealt out as one, with what they do, but for what only one thread does."""
     for each in body:
         if isinstance(each, Loop) and each.extent != 1:
@@ -109,38 +117,36 @@ def _nests(body: tuple[Statement, ...]) -> Iterator[tuple[tuple[Loop, ...], tupl
 
 def _count(loops: Sequence[Loop], body: tuple[Statement, ...], threads: int) -> int:
     """How many lanes loops with this body can have; 1 where something stands in the way."""
-    axis = loops[-1].axis
     straight = Let | IndexValue | Load | Store | Accumulate | Comment
-    if not all(isinstance(each, straight) for each in body):
+    if not all(isinstance(each, straight) for each in body) or not _in_order(body):
         return 1
-    if sum(operation_cost(each) for each in body if isinstance(each, Let)) > MOST_WORK:
-        return 1
-    moves = _moves(axis, body)
+    moves = _moves(loops[-1].axis, body)
     sizes = [buffer.dtype.itemsize for buffer, _ in (*moves.loaded, *moves.stored)]
-    if not sizes or not _in_order(body):
-        return 1
-    count = min(MOST, ACCESS // max(sizes))
-    varying = {axis, *(each.name for each in moves.own if isinstance(each, Let | IndexValue | Load))}
-    for each in body:
-        for buffer, index in touched(each):
-            if _is_near(axis, buffer, index) and not (
-                getattr(each, "mask", None) is None
-                and not getattr(each, "atomic", False)
-                and _is_aligned(buffer, index, varying - {axis}, axis, count)
-            ):
-                return 1
-    known = all(isinstance(loop.extent, int) for loop in loops)
-    idle = known and prod(map(length, loops)) < count * threads
-    whole = len(loops) == 1 or _is_multiple(loops[-1].extent, count)
-    return count if whole and not idle else 1
+    most = min(ACCESS // max(sizes, default=ACCESS), MOST_WORK // (1 + sum(map(_cost, body))))
+    for count in sorted(LANES, reverse=True):
+        whole = len(loops) == 1 or loops[-1].extent % count == 0
+        if count <= most and whole and all(_is_aligned(each, loops[-1].axis, moves, count) for each in body):
+            # (Known extents are cut into so many blocks that below four million elements, roughly, threads have few.)
+            known = all(isinstance(loop.extent, int) for loop in loops)
+            return 1 if known and prod(map(length, loops)) < count * threads else count
+    return 1
+
+
+def _cost(statement: Statement) -> int:
+    """What a statement costs, in additions."""
+    dtype = getattr(statement, "dtype", statement.buffer.dtype if isinstance(statement, Load) else None)
+    halves = _HALVES.get(dtype.name, 0) if dtype is not None else 0
+    return halves + (operation_cost(statement) if isinstance(statement, Let) else 0)
 
 
 def _moves(axis: str, body: tuple[Statement, ...]) -> Moves:
     common, own = list[Statement](), list[Statement]()
     varying = {axis}
+    written = {buffer.root for buffer in Kernel("", body).writes}
     loaded, stored = dict[Element, None](), dict[Element, None]()
     for each in body:
-        if isinstance(each, Let | IndexValue | Load) and varying.isdisjoint(used(each)):
+        fixed = isinstance(each, Let | IndexValue | Load) and varying.isdisjoint(used(each))
+        if fixed and not (isinstance(each, Load) and each.buffer.root in written):
             common.append(each)
             continue
         own.append(each)
@@ -172,20 +178,27 @@ def touched(statement: Statement) -> Iterator[Element]:
 def _is_near(axis: str, buffer: Buffer, index: Index) -> bool:
     """Whether neighbouring iterations touch what lies close together, so that threads that run one each share it."""
     step = dict(buffer.position(index).terms).get(axis, 0)
-    return isinstance(step, int) and 0 < abs(step) < MOST
+    return isinstance(step, int) and 0 < abs(step) < max(LANES)
 
 
-def _is_aligned(buffer: Buffer, index: Index, varying: set[str], axis: str, count: int) -> bool:
-    """Whether every group of so many neighbours lies side by side, from a multiple of its size on."""
-    position = buffer.position(index) + buffer.start
-    steps = dict(position.terms)
-    others = [step for name, step in steps.items() if name != axis]
-    known = varying.isdisjoint(steps) and all(axis not in each.variables for each in index[:-1])
-    return steps[axis] == 1 and known and all(_is_multiple(each, count) for each in (*others, position.offset))
+def _is_aligned(statement: Statement, axis: str, moves: Moves, count: int) -> bool:
+    """Whether what a statement touches side by side comes in groups of so many, each from a multiple of its size on."""
+    own = {each.name for each in moves.own if isinstance(each, Let | IndexValue | Load)}
+    for buffer, index in touched(statement):
+        if not _is_near(axis, buffer, index):
+            continue
+        position = buffer.position(index) + buffer.start
+        steps = dict(position.terms)
+        known = own.isdisjoint(steps) and all(axis not in each.variables for each in index[:-1])
+        plain = getattr(statement, "mask", None) is None and not getattr(statement, "atomic", False)
+        multiples = (*(step for name, step in steps.items() if name != axis), position.offset)
+        if not (plain and known and steps[axis] == 1 and all(each % count == 0 for each in multiples)):
+            return False
+    return True
 
 
 def _in_order(body: Sequence[Statement]) -> bool:
-    """Whether nothing is loaded from memory to which an iteration has stored something else before."""
+    """Whether nothing is loaded from memory of all threads to which an iteration has stored something else before."""
     stored: dict[Buffer, set[Element]] = {}
     for each in body:
         for buffer, index in touched(each):
@@ -195,10 +208,6 @@ def _in_order(body: Sequence[Statement]) -> bool:
             if not isinstance(each, Load):
                 before.add((buffer, index))
     return True
-
-
-def _is_multiple(extent: Extent, count: int) -> bool:
-    return extent % count == 0
 
 
 def _marked(body: tuple[Statement, ...], lanes: Mapping[int, int]) -> tuple[Statement, ...]:

@@ -60,6 +60,16 @@ def _normal(x: View, w: View) -> View:
     return centred / np.sqrt(np.mean(centred**2, axis=-1, keepdims=True) + 1e-5) * w
 
 
+def _of_one_element(v: View, w: View) -> list[View]:
+    """Rows that threads keep for themselves, stored and loaded in one iteration."""
+    e = np.exp((v * 2)[:, None] * w)
+    return [np.sum(e, axis=0), np.sum(e @ w[:, None])]
+
+
+def _gelu(x: View) -> View:
+    return x * 0.5 * (1 + np.tanh(0.79788 * (x + 0.044715 * x**3)))
+
+
 _N, _M = {"x": ("N",)}, {"x": ("N", "M")}
 _ROWS = {"x": _random(16, 128), "w": _random(128)}
 PROGRAMS: dict[str, Laned] = {
@@ -87,6 +97,20 @@ PROGRAMS: dict[str, Laned] = {
     "gathered rows": Laned(
         lambda x, k: x[k] * 2, {"x": _random(7, 128), "k": RNG.integers(-7, 7, 5)}, (4,), {"x": (7, 128), "k": ("N",)}
     ),
+    "gathered rows and numbers": Laned(
+        lambda x, r, k: np.tanh(x - np.sum(x, axis=0))[k] * r[k][:, None],
+        {"x": _random(32, 256), "r": _random(32), "k": RNG.integers(-32, 32, 32)},
+        (1, 1, 4, 1, 4),
+    ),
+    "rows of one element": Laned(
+        _of_one_element, {"v": _random(67), "w": _random(1)}, (4, 1, 1), {"v": ("N",), "w": (1,)}
+    ),
+    "of halves": Laned(_gelu, {"x": _random(67)}, (2,), _N, "float16"),
+    "long, of bfloat16": Laned(_gelu, {"x": _random(67)}, (4,), _N, "bfloat16"),
+    "aligned in parts": Laned(lambda x, w: x + w, {"x": _random(16, 102), "w": _random(102)}, (1, 2)),
+    "from an offset": Laned(lambda x: np.exp(x[6:]), {"x": _random(1030)}, (2,)),
+    "from an odd offset": Laned(lambda x: np.exp(x[5:]), {"x": _random(1029)}, (1,)),
+    "on one block": Laned(lambda x: np.cumprod(np.exp(x)) + x, {"x": _random(1)}, ()),
     "gathered elements": Laned(lambda x, k: x[k], {"x": _random(7), "k": RNG.integers(-7, 7, 512)}, (2,)),
     "both halves": Laned(lambda x: x[:1024] * x[1024:], {"x": _random(2048)}, (4,)),
     "side by side": Laned(lambda x, w: np.concatenate([x * 2, w]), {"x": _random(1024), "w": _random(1024)}, (4,)),
@@ -100,6 +124,6 @@ PROGRAMS: dict[str, Laned] = {
         {"x": _random(17, 128), "k": RNG.integers(0, 17, 9), "u": _random(9, 128)},
         (1, 4, 1, 1),
     ),
-    "long to compute": Laned(lambda x: sum((np.exp(x / k) for k in range(1, 9)), x), {"x": _random(1024)}, (1,)),
+    "long to compute": Laned(lambda x: sum((np.exp(x / k) for k in range(1, 20)), x), {"x": _random(1024)}, (1,)),
     "positions": Laned(lambda x: x * graphc.arange(x.shape[0]).astype("float32"), {"x": _random(67)}, (4,), _N),
 }  # fmt: skip

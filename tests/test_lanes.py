@@ -12,6 +12,7 @@ import threads_of_blocks
 from gridded import kernels, on_grid
 from laned import PROGRAMS, lanes_of
 from lowered import Case, expected_values, interpreted
+from test_grid import unknown_names
 
 import graphc
 from graphc import Input
@@ -32,6 +33,7 @@ def test_programs(name: str) -> None:
     verify_program(program)
     assert print_program(parse_program(print_program(program))) == print_program(program)
     assert lanes_of(program) == about.lanes
+    assert not unknown_names(emit_cuda(program))
     expected = expected_values(case)
     for found in (interpreted(program, case), threads_of_blocks.run(program, case)):
         for key, want in expected.items():
@@ -44,6 +46,8 @@ MOVED = {
     "of a byte": {"ld.global.v2.u32", "st.global.v2.u32"},
     "of several sizes": {"ld.global.v2.f32", "st.global.u16", "st.global.v2.f64"},
     "any number": {"ld.global.v4.f32", "st.global.v4.f32", "ld.global.f32", "st.global.f32"},
+    "of halves": {"ld.global.u32", "st.global.u32", "ld.global.u16", "st.global.u16"},
+    "long, of bfloat16": {"ld.global.v2.u32", "st.global.v2.u32", "ld.global.u16", "st.global.u16"},
     "rows": {"ld.global.v4.f32", "ld.shared.v4.f32", "st.shared.v4.f32", "st.global.v4.f32"},
 }
 
@@ -174,4 +178,7 @@ def test_lanes_are_of_threads(kind: str) -> None:
     text = TWO.replace(" piece part of 2", "").replace("threads", f"{kind} by 2")
     with pytest.raises(CompileValueError) as caught:
         verify_program(parse_program(text))
-    assert f"has 2 lanes in a loop of kind {kind}: only threads run scalar statements together" in str(caught.value)
+    problem = f"has 2 lanes in a loop of kind {kind}: threads run 2, 4, 8 scalar iterations together"
+    assert problem in str(caught.value)
+    with pytest.raises(CompileValueError, match="has 3 lanes"):
+        verify_program(parse_program(TWO.replace("threads piece", "threads by 3 piece")))

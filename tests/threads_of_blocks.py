@@ -27,6 +27,7 @@ from graphc.ir.loops import (
     Statement,
     Store,
 )  # fmt: skip
+from graphc.passes.lanes import Element, moved_at_once
 
 
 class RaceError(Exception):
@@ -87,17 +88,60 @@ class _Threads(_Machine):
             if isinstance(statement, Loop):
                 is_dealt = statement.kind == "threads"
                 loops, inner = nest(statement) if is_dealt else ((statement,), statement.body)
-                ranges = [self.positions(loop) for loop in loops]
+                groups, rest = self.groups(loops[-1])
+                ranges = [*map(self.positions, loops[:-1]), groups]
                 for place, positions in enumerate(product(*ranges)):
-                    if not is_dealt or place // loops[-1].lanes % self.threads == thread:
+                    if not is_dealt or place % self.threads == thread:
                         self.values |= zip((loop.axis for loop in loops), positions, strict=True)
-                        yield from self.body(inner, thread, dealt or is_dealt)
+                        if loops[-1].lanes > 1:
+                            self.group(loops[-1], positions[-1], thread)
+                        else:
+                            yield from self.body(inner, thread, dealt or is_dealt)
+                for place, position in enumerate(rest):
+                    if place % self.threads == thread:
+                        self.values[loops[-1].axis] = position
+                        yield from self.body(inner, thread, dealt=True)
             elif isinstance(statement, Barrier | Combine):
                 assert not dealt, "threads of a loop that is dealt out never meet"
                 yield statement
             else:
                 self.note(statement, thread)
                 self.statement(statement)
+
+    def group(self, loop: Loop, first: int, thread: int) -> None:
+        """Run a group of lanes: what they have in common, all they load at once, each lane, all they store at once."""
+        moves, registers = moved_at_once(loop), dict[tuple[Element, int], Any]()
+        del self.values[loop.axis]
+        for statement in moves.common:
+            self.note(statement, thread)
+            self.statement(statement)
+        lanes = range(first, first + loop.lanes)
+        for element, position in product(moves.loaded, lanes):
+            load = Load("loaded", *element)
+            self.values[loop.axis] = position
+            self.note(load, thread)
+            self.statement(load)
+            registers[element, position] = self.values["loaded"]
+        moved = {*moves.loaded, *moves.stored}
+        for position in lanes:
+            self.values[loop.axis] = position
+            for statement in moves.own:
+                match statement:
+                    case Load(name, buffer, index) if (buffer, index) in moved:
+                        self.values[name] = registers[(buffer, index), position]
+                    case Store(buffer, index, value) if (buffer, index) in moved:
+                        registers[(buffer, index), position] = self.value(value)
+                    case Accumulate(Buffer() as buffer, index, op, value) if (buffer, index) in moved:
+                        old = registers[(buffer, index), position]
+                        registers[(buffer, index), position] = _evaluate(op, (old, self.value(value)))
+                    case _:
+                        self.note(statement, thread)
+                        self.statement(statement)
+        for (buffer, index), position in product(moves.stored, lanes):
+            self.values |= {loop.axis: position, "stored": registers[(buffer, index), position]}
+            store = Store(buffer, index, "stored")
+            self.note(store, thread)
+            self.statement(store)
 
     def note(self, statement: Statement, thread: int) -> None:
         """Remember what a statement touches, and compare it with what others have touched."""

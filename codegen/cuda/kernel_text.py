@@ -191,8 +191,7 @@ class CudaPrinter(KernelPrinter):
     def _in_lanes(self, loop: Loop) -> None:
         """What lanes have in common and load at once; a loop over them, for the compiler to unroll; what they store."""
         moves, arrays = moved_at_once(loop), self.lane_arrays[id(loop)]
-        if moves.common:
-            self.block(moves.common)
+        self.block(moves.common, loop.body)
         for element in moves.loaded:
             self.line(f"load_{loop.lanes}({self._neighbours(loop, element)}, {arrays[element]})")
         self.line(f"for {self.lane} in range({loop.lanes}):")

@@ -14,6 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from graphc.codegen.cuda.functions import SIMULATED
+from graphc.ir.loops import LANES
 from graphc.passes.lanes import ACCESS
 
 _WORD = 4  # bytes of what the instruction counts in, where elements are not larger
@@ -103,6 +104,6 @@ if SIMULATED:  # which knows neither addresses nor LLVM
     store_2 = store_4 = store_8 = _store
     LANES_ALIGNMENT = None
 else:
-    load_2, load_4, load_8 = (_moving(count, _Neighbours.load) for count in (2, 4, 8))
-    store_2, store_4, store_8 = (_moving(count, _Neighbours.store) for count in (2, 4, 8))
+    load_2, load_4, load_8 = (_moving(count, _Neighbours.load) for count in LANES)
+    store_2, store_4, store_8 = (_moving(count, _Neighbours.store) for count in LANES)
     LANES_ALIGNMENT = ACCESS  # of memory that threads share, where several of its elements are moved at once

@@ -160,8 +160,6 @@ class Queue:
     def taken(self, value: Any) -> Any:
         """An array of another library, by the CUDA array interface or DLPack, once what it waits for is done.
 
-        One that begins where several elements cannot be loaded at once is copied.
-
         Raises
         ------
         FeedError
@@ -177,16 +175,21 @@ class Queue:
             )
         dtype = np.dtype(np.uint16) if view.dtype.name == "bfloat16" else view.dtype
         strides = None if view.strides is None else tuple(stride * dtype.itemsize for stride in view.strides)
-        array = cuda.as_cuda_array(Memory(view.ptr, tuple(view.shape), dtype, view, strides))
-        if view.ptr % ACCESS == 0 or not array.is_c_contiguous():
-            return array
-        copy = self.new(array.shape, dtype)
-        self.copy(array, copy)
-        return copy
+        return cuda.as_cuda_array(Memory(view.ptr, tuple(view.shape), dtype, view, strides))
 
     def place(self, array: Any) -> int | None:
-        """Where an array lies, which recorded work would find again; None where that cannot be known."""
-        return address(array)
+        """Where an array lies, which kernels of recorded work would find again; None where they would not, or could not
+        load several elements at once."""
+        place: int = address(array)
+        return place if place % ACCESS == 0 else None
+
+    def readable(self, array: Any) -> Any:
+        """An array, or a copy of one of which kernels could not load several elements at once."""
+        if self.place(array) is not None:
+            return array
+        copy = self.new(array.shape, array.dtype)
+        self.copy(array, copy)
+        return copy
 
     def at(self, place: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
         """What lies there as an array, which does not keep it alive."""
@@ -299,6 +302,10 @@ class SimulatedQueue(Queue):
 
     def place(self, array: Any) -> None:
         """Not known."""
+
+    def readable(self, array: Any) -> Any:
+        """The array."""
+        return array
 
     def flags(self, count: int) -> tuple[np.ndarray, Any]:
         """Zeros, twice the same."""
