@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from graphc.ir.dims import Extent, bind, extent_names, is_exact, product
 from graphc.ir.factorizations import ROUTINES
 from graphc.ir.loops import AT, SCRATCH, SPACES, Buffer, Call, Program
+from graphc.ir.types import is_half
 
 # Sizes of the dims at which symbolic plans are checked.
 SAMPLES = (1, 37, 5040)
@@ -185,6 +186,8 @@ def _combined_at(call: Call) -> Iterator[str]:
     if values.dtype != out.dtype or values.shape[: len(positions.shape)] != positions.shape:
         rows = f"{values.name}: {values.type} at {positions.name}: {positions.type}"
         yield f"{call.routine} does not bring {rows} into {out.type}"
+    if AT[call.routine] and is_half(out.dtype):
+        yield f"{call.routine} computes on the halves {out.name}: {out.type}, which are bits there"
     if positions.dtype.name != "int64" or order.type != positions.type.with_shape((product(positions.shape),)):
         yield f"{order.name}: {order.type} is no order of {positions.name}: {positions.type}"
 

@@ -116,7 +116,8 @@ def threads_for(rows: Loop, most: int) -> int:
 
 
 def threads_for_some(rows: Loop, blocks: int, most: int) -> int:
-    """The same where each thread has rows of its own, which should be on all of so many blocks; else `most`."""
+    """The same where each thread has some of so many rows, which should be on all of some blocks; else, and where their
+    number is not known, `most`."""
     if not _dealt_whole(rows) or not isinstance(rows.extent, int):
         return most
     return enough(-(-_iterations(_free(rows)) // blocks), most)

@@ -148,7 +148,7 @@ class MapToGrid:
         assert rows is not None
         sums, threads = accumulated(rows), threads_for(rows, self.threads)
         if sum(nominal(each.nbytes) for each in sums) > WIDE_SUMS:
-            threads, blocks = self.threads, self.blocks // 2
+            threads, blocks = self.threads, max(1, self.blocks // 2)
         elif sums:
             blocks = self.blocks
         else:

@@ -48,7 +48,7 @@ def recounted(loop: Loop, count: Extent) -> Loop:
 
 def pieces_of(loop: Loop) -> Loop | None:
     """The loop over pieces that a loop counts, be they of rows or of tiles of rows, where there may be any number of
-    them: nothing is stored by their number. None where it counts none."""
+    them: nothing beside them is loaded or stored by their number. None where it counts none."""
     inner = (each for each in loop.body if isinstance(each, Loop))
     pieces = next((each for each in inner if each.share == (loop.axis, loop.extent)), None)
     indices = (position for each in loop.body if isinstance(each, Load | Store) for position in each.index)

@@ -58,7 +58,7 @@ WIDE = np.dtype("float64")
 # The arithmetic of an element that pays for a loop of its own, in additions: that of a function. (Of 10^6 elements,
 # cumsum(exp(x)) takes 3.3 ms in one loop and 1.5 in two, cumsum(1 / x) 1.4 and 1.1.)
 CALL = 10
-# What may be put together in another order; a product may overflow on its way.
+# What may be put together in another order; a product may overflow on its way, a sum only of float64 near the largest.
 IN_PIECES = ("add", "maximum", "minimum")
 # How many scans, of rows or of pieces of them, keep a GPU busy; and of how many steps a piece is at least. Where so
 # many scans stand beside each other in memory, pieces would be no neighbours.

@@ -58,6 +58,8 @@ def sorted_scatter(step: Step, taken: set[str], added_in_turns: Collection[str])
         return (step,)
     target = change.target
     rows, position = _rows(axes, body, change)
+    if not rows:  # nothing meets in one row
+        return (step,)
 
     def new(word: str) -> str:
         name = free_name(f"{target.name}_{word}", taken)
@@ -142,7 +144,7 @@ def _rows(axes: Axes, body: tuple[Statement, ...], change: _Change) -> tuple[Axe
 
 
 def _as_they_stand(axes: Axes, body: Sequence[Statement], change: _Change) -> Buffer | None:
-    """The buffer whose elements are added, in the order in which it holds them; None where there is none."""
+    """The buffer whose elements go there, in the order in which it holds them; None where there is none."""
     for each in body:
         if isinstance(each, Load) and each.name == change.value and each.mask is None:
             whole = each.buffer.shape == tuple(extent for _, extent in axes)

@@ -200,6 +200,27 @@ def test_what_else_happens_at_indices_is_sorted_too(how: str, dtype: str) -> Non
         run(Case(graph, {leaf.name: feeds[leaf.name].astype(leaf.dtype) for leaf in program.inputs}))
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("how", ["add", "set", "max", "min"])
+def test_what_happens_in_one_row_needs_no_order(how: str, deterministic: bool) -> None:
+    s, u = Input((4, M), "float32", name="s"), Input((M,), "float32", name="u")
+    view = getattr(s.at[Input((), "int64", name="k")], how)(u)
+    graph = graphc.compile(view, target="interpret").graph("partition")
+    program = on_grid(graph, deterministic=deterministic)
+    assert [step.routine for step in program.steps if isinstance(step, Call)] == ["check_index"]
+    case = Case(graph, {"s": RNG.normal(size=(4, 9)).astype("f4"), "u": RNG.normal(size=9).astype("f4"), "k": -1})
+    found = threads_of_blocks.run(program, case)
+    np.testing.assert_array_equal(found["0"], expected_values(case)["0"])
+
+
+def test_one_block_at_a_time_sums_columns_too() -> None:
+    y = Input((2, "M", "K"), "float32", name="y")
+    graph = graphc.compile([np.tanh(y), np.sum(np.tanh(y), axis=0)], target="interpret").graph("partition")
+    case = Case(graph, {"y": RNG.normal(size=(2, 9, 5)).astype(np.float32)})
+    found = threads_of_blocks.run(on_grid(graph, blocks=1), case)
+    np.testing.assert_allclose(found["1"], expected_values(case)["1"], rtol=1e-5)
+
+
 def test_rows_are_sorted_as_a_whole_where_they_can_be() -> None:
     def sorted_at_once(name: str) -> tuple[object, ...]:
         base, shape, declare = SCATTERS[name]
@@ -301,6 +322,20 @@ def test_malformed_sums_in_order(change, problem: str) -> None:
     with pytest.raises(CompileValueError) as caught:
         verify_program(replace(program, steps=(*program.steps[:-1], wrong), arena=None))
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(("routine", "is_right"), [("set_at", True), ("add_at", False), ("maximum_at", False)])
+def test_nothing_is_computed_on_halves_at_indices(routine: str, is_right: bool) -> None:
+    """They are bits there."""
+    text = SUMS.replace("f32", "f16").replace("k, u", "k, order, u")
+    text = text.replace("  input u", "  input order: i64[9]\n  input u")
+    start = text.index("  kernel y {")
+    text = text[:start] + f"  call {routine}(order, k, u) -> y\n\n" + text[text.index("  return y") :]
+    if is_right:
+        verify_program(parse_program(text))
+        return
+    with pytest.raises(CompileValueError, match=rf"{routine} computes on the halves y: f16\[4\], which are bits there"):
+        verify_program(parse_program(text))
 
 
 def test_long_rows_are_sorted_with_scratch_for_all_of_them() -> None:

@@ -624,7 +624,7 @@ def test_sums_elsewhere_go_nowhere() -> None:
     assert host(memory).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8", "uint64", "bool"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint64", "bool"])
 def test_what_else_happens_at_indices(dtype: str) -> None:
     s, k, u = Input((7, 3), dtype, name="s"), Input(("N",), "int64", name="k"), Input(("N", 3), dtype, name="u")
     views = [s.at[k].set(u), *([] if dtype == "bool" else [s.at[k].max(u), s.at[k].min(u)]), s[k]]
