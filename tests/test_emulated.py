@@ -32,7 +32,7 @@ def test_the_emulated_driver() -> None:
 
 
 # What takes the emulated device long: tried there by `-m full`.
-LONG = "test_ops or test_adjoints or sort or factori or halves or integers or sums_at or shapes_than"
+LONG = "test_ops or test_adjoints or sort or factori or halves or integers or sums_at or shapes_than or happens"
 
 
 def test_programs_on_the_emulated_device() -> None:
@@ -42,11 +42,6 @@ def test_programs_on_the_emulated_device() -> None:
 @pytest.mark.full
 def test_long_programs_on_the_emulated_device() -> None:
     emulate("test_on_device.py", "-k", f"({LONG}) and not test_ops and not test_adjoints")
-
-
-def test_ops_on_the_emulated_device() -> None:
-    """Those of one family here; all below."""
-    emulate("test_on_device.py", "-k", "test_ops and elementwise and float32")
 
 
 @pytest.mark.full
