@@ -32,7 +32,10 @@ def test_the_emulated_driver() -> None:
 
 
 # What takes the emulated device long: tried there by `-m full`.
-LONG = "test_ops or test_adjoints or sort or factori or halves or integers or sums_at or shapes_than or happens"
+LONG = " or ".join([
+    "test_ops", "test_adjoints", "test_lanes", "sort", "factori", "halves", "integers", "sums_at",
+    "shapes_than", "happens",
+])  # fmt: skip
 
 
 def test_programs_on_the_emulated_device() -> None:
@@ -50,5 +53,6 @@ def test_all_ops_on_the_emulated_device(dtype: str) -> None:
     emulate("test_on_device.py", "-k", f"(test_ops or test_adjoints) and {dtype}")
 
 
+@pytest.mark.full
 def test_what_only_a_gpu_knows() -> None:
     emulate("test_on_gpu.py", devices=2)
