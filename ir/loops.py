@@ -237,7 +237,7 @@ class Loop:
     lanes: int = 1
 
 
-LANES = (2, 4, 8)
+LANES = (2, 4, 8)  # beside 1: what fits into one instruction of a GPU, be it of 8 bytes each or of 1
 KINDS = ("parallel", "serial", "reduce", "threads", "blocks")
 AT_ONCE = ("parallel", "threads", "blocks")  # whose iterations may run at the same time
 

@@ -87,8 +87,8 @@ def _has_local(loop: Loop) -> bool:
 
 def _counts(loop: Loop) -> bool:
     """Whether a loop counts pieces that loops inside of it go through, which can be dealt out themselves."""
-    pieces = (each for each in walk(loop.body) if isinstance(each, Loop) and each.share is not None)
-    return any(each.share[0] == loop.axis and independent(each) for each in pieces if each.share is not None)
+    inner = (each for each in walk(loop.body) if isinstance(each, Loop))
+    return any(each.share is not None and each.share[0] == loop.axis and independent(each) for each in inner)
 
 
 def _iterations(loops: Sequence[Loop]) -> int:

@@ -152,10 +152,11 @@ class MapToGrid:
         elif sums:
             blocks = self.blocks
         else:
-            if not any(isinstance(each, Accumulator) for each in kernel.body):
+            totals = any(isinstance(each, Accumulator) for each in kernel.body)
+            if not totals:
                 threads = min(threads, threads_for_some(rows, self.blocks, self.threads))
             blocks = self.blocks * min(self.threads // threads, MORE_BLOCKS)
-            if any(isinstance(each, Accumulator) for each in kernel.body):
+            if totals:
                 blocks = max(blocks, self.blocks * ROUNDS_OF_SUMS)
             elif not any(each.space == "row" for each in kernel.buffers):
                 blocks *= ROUNDS

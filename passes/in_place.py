@@ -54,6 +54,7 @@ def reuse_in_place(program: Program, in_order: bool = True) -> Program:
 
 
 def _stored_in_order(kernel: Kernel, result: Buffer) -> bool:
+    """Whether a kernel stores a result in a loop whose iterations depend on each other."""
     loops = (each for each in walk(kernel.body) if isinstance(each, Loop) and not independent(each))
     return any(isinstance(each, Store) and each.buffer == result for loop in loops for each in walk(loop.body))
 

@@ -110,7 +110,6 @@ PROGRAMS: dict[str, Laned] = {
     "aligned in parts": Laned(lambda x, w: x + w, {"x": _random(16, 102), "w": _random(102)}, (1, 2)),
     "from an offset": Laned(lambda x: np.exp(x[6:]), {"x": _random(1030)}, (2,)),
     "from an odd offset": Laned(lambda x: np.exp(x[5:]), {"x": _random(1029)}, (1,)),
-    "on one block": Laned(lambda x: np.cumprod(np.exp(x)) + x, {"x": _random(1)}, ()),
     "gathered elements": Laned(lambda x, k: x[k], {"x": _random(7), "k": RNG.integers(-7, 7, 512)}, (2,)),
     "both halves": Laned(lambda x: x[:1024] * x[1024:], {"x": _random(2048)}, (4,)),
     "side by side": Laned(lambda x, w: np.concatenate([x * 2, w]), {"x": _random(1024), "w": _random(1024)}, (4,)),

@@ -139,6 +139,12 @@ def test_loops_through_the_same_pieces_have_the_same_lanes() -> None:
     assert laned(LONG) == (1, 1)
 
 
+def test_a_block_that_is_alone_has_no_lanes() -> None:
+    text = TWO.replace(" piece part of 2", "")
+    assert laned(text) == (4, 4)
+    assert laned(text.replace("for part in 2", "for part in 1")) == (1, 1)
+
+
 def test_pieces_of_other_lanes_are_others() -> None:
     """What the rule above is for."""
     case = Case(None, {"x": np.arange(66, dtype=np.float32)})
